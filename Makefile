@@ -1,0 +1,43 @@
+# Everything a newcomer needs; each target does its own set-up.
+#   make test                                   all checks, as CI runs them
+#   make train                                  learn Push-T from keypoints, then score it
+#   make setup TORCH_INDEX_URL=<index of CPU wheels>    without gigabytes of CUDA on a machine that has no GPU
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+TORCH_INDEX_URL ?=
+BIN := .venv/bin
+
+.PHONY: setup test test-all lint format type train clean
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) "$(TORCH)"
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@
+
+test: lint type
+	$(BIN)/python -m pytest
+
+test-all: lint type          # also the slow tests (tens of minutes)
+	$(BIN)/python -m pytest -m "not gpu"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+type: setup
+	$(BIN)/mypy
+
+train: setup
+	$(BIN)/python train.py task=pusht_lowdim
+
+clean:
+	rm -rf .venv build *.egg-info

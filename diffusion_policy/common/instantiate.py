@@ -1,0 +1,92 @@
+"""Objects from configurations, without letting a configuration run arbitrary code."""
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import hydra.utils
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+TRUSTED_TARGETS = frozenset(
+    {"torch.optim.AdamW", "torch.optim.Adam", "torch.optim.SGD", "torch.nn.Identity"},
+)
+
+
+class UntrustedTargetError(ValueError):
+    """A configuration names a class or function that nobody allowed."""
+
+
+def instantiate(config: Any, trusted: Sequence[str] = (), **kwargs: Any) -> Any:
+    """Build the object that `config` describes with `_target_`, as Hydra does, if it may be trusted.
+
+    Args:
+        config: plain data or an OmegaConf node; `_partial_: true` gives a partial.
+        trusted: further full names that may be built, besides those that `diffusion_policy` defines and a few
+            of torch.
+        kwargs: further arguments of the outermost target.
+
+    Raises:
+        UntrustedTargetError: names the target and how to allow it.
+        ValueError: an argument is unknown, missing or wrong; and whatever else the target raises.
+    """
+    plain = config
+    if isinstance(config, DictConfig | ListConfig):
+        plain = OmegaConf.to_container(config, resolve=True)
+    for target in _targets(plain):
+        _check_trusted(target, trusted)
+    try:
+        return hydra.utils.instantiate(plain, _convert_="all", **kwargs)
+    except InstantiationException as error:
+        cause = _first_cause(error)
+        if isinstance(
+            cause, TypeError
+        ):  # mostly an unknown or missing argument: Hydra's text names the target
+            raise ValueError(str(error)) from error
+        raise cause from None
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What the target itself raised, below Hydra's wrapping."""
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _targets(node: Any) -> Iterator[str]:
+    """All `_target_` values below `node`."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield str(node["_target_"])
+        for value in node.values():
+            yield from _targets(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from _targets(value)
+
+
+def _check_trusted(target: str, trusted: Sequence[str]) -> None:
+    if target in TRUSTED_TARGETS or target in trusted:
+        return
+    if not _is_defined_here(target):
+        raise UntrustedTargetError(
+            f"the configuration asks for {target!r}, which diffusion_policy does not define and nobody allowed. "
+            f"If you trust it, name it: --trust-target {target} (or trusted_targets=[{target}] in training)"
+        )
+
+
+def _is_defined_here(target: str) -> bool:
+    """Whether `target` is a name that a module of this package itself defines, not one that it imports."""
+    module_name, _, name = target.rpartition(".")
+    if module_name.split(".")[0] != "diffusion_policy":
+        return False
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and not error.name.startswith("diffusion_policy"):
+            raise  # a missing optional package: its own message says what to install
+        message = f"the configuration asks for {target!r}, but there is no module {module_name!r}"
+        raise ValueError(message) from None
+    if not hasattr(module, name):
+        raise ValueError(f"the configuration asks for {target!r}, but {module_name} defines no {name!r}")
+    return getattr(getattr(module, name), "__module__", None) == module_name

@@ -1,0 +1,15 @@
+"""Random streams that are functions of what they are for, so that no stream depends on another's use."""
+
+import numpy as np
+import torch
+
+
+def derived_seed(*entropy: int) -> int:
+    """Mix non-negative integers (a run's seed, a step, an episode ...) into one well-spread 63-bit seed."""
+    counted = (len(entropy), *entropy)  # SeedSequence pads with zeros: without the count (5,) would be (5, 0)
+    return int(np.random.SeedSequence(counted).generate_state(1, np.uint64)[0] >> 1)
+
+
+def derived_generator(*entropy: int) -> torch.Generator:
+    """Return a CPU generator seeded by `derived_seed`."""
+    return torch.Generator().manual_seed(derived_seed(*entropy))

@@ -1,0 +1,183 @@
+"""Zarr v2 groups on disk: open them, and write files that a crash cannot tear."""
+
+import asyncio
+import os
+import shutil
+import uuid
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numcodecs.abc import Codec
+from zarr.storage import LocalStore, ZipStore
+
+Folder = Path | zipfile.Path
+
+PARTIAL_SUFFIX = ".partial"
+
+
+class AtomicStore(LocalStore):
+    """A directory store whose files appear complete or not at all, whatever the installed zarr does.
+
+    A chunk often holds the last rows of a finished episode and the first of the next, so rewriting it must
+    never leave it half written. The bytes reach the disk before they get their name: this also makes a
+    full disk an error here rather than a loss later.
+    """
+
+    async def set(self, key: str, value: Any) -> None:
+        """Write one file atomically."""
+        self._check_writable()
+        await asyncio.to_thread(write_atomically, self.root / key, value.to_bytes())
+
+    async def set_if_not_exists(self, key: str, value: Any) -> None:
+        """Write one file atomically unless there is one."""
+        if not (self.root / key).exists():
+            await self.set(key, value)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file by new content in one step; a crash leaves the old one (and a `.partial` beside it)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_path(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def partial_path(path: Path) -> Path:
+    """A fresh name beside `path` for what is still being written."""
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
+
+
+def remove_partials(root: Path) -> int:
+    """Delete what interrupted writes left behind under `root`; returns how many there were."""
+    partials = list(root.rglob(f"*{PARTIAL_SUFFIX}"))
+    for partial in partials:
+        remove(partial)
+    return len(partials)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a whole directory, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def move_into_place(finished: Path, target: Path) -> None:
+    """Give a finished file or directory its final name; what had that name before is deleted afterwards."""
+    if finished.is_file() and not target.is_dir():
+        finished.replace(target)
+        return
+    aside = partial_path(target)
+    if target.exists():
+        target.rename(aside)
+    finished.rename(target)
+    remove(aside)
+
+
+def open_group(path: Path, mode: str) -> tuple[zarr.Group, Folder]:
+    """Open a zarr v2 group in a directory or a zip file.
+
+    Args:
+        path: `<name>.zarr` (directory) or `<name>.zarr.zip`.
+        mode: "r" to read, "a" to read and write (directories only).
+
+    Returns:
+        The group, and the folder its files are in.
+
+    Raises:
+        FileNotFoundError: nothing at `path`.
+        ValueError: what is there is not a zarr v2 group, or a zip file is to be written.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no replay buffer at {path}: expected a zarr directory or a .zarr.zip file")
+    store, folder = _open_directory(path, mode) if path.is_dir() else _open_zip(path, mode)
+    if (folder / "zarr.json").exists():
+        raise ValueError(
+            f"{path} is in zarr format 3; a replay buffer is in format 2: write it again as such"
+        )
+    if not (folder / ".zgroup").exists():
+        raise ValueError(f"{path} is not a zarr group: it has no .zgroup file")
+    try:
+        group_mode = "r" if mode == "r" else "r+"
+        return zarr.open_group(store, mode=group_mode, zarr_format=2, use_consolidated=False), folder
+    except Exception as error:
+        raise ValueError(f"{path}: its .zgroup file cannot be read ({error!r})") from error
+
+
+def _open_directory(path: Path, mode: str) -> tuple[LocalStore, Path]:
+    return (LocalStore(path, read_only=True) if mode == "r" else AtomicStore(path)), path
+
+
+def _open_zip(path: Path, mode: str) -> tuple[ZipStore, zipfile.Path]:
+    if mode != "r":
+        raise ValueError(
+            f"{path} is a file: a zipped replay buffer can only be read (mode='r', not {mode!r}). To record "
+            "more, copy_from_path it, save_to_path a directory and open that"
+        )
+    try:
+        folder = zipfile.Path(zipfile.ZipFile(path))
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is not a complete zip file ({error}); fetch or write it again") from error
+    return ZipStore(path, mode="r"), folder
+
+
+def create_group(path: Path) -> zarr.Group:
+    """Create an empty zarr v2 group in a new directory, to be filled and then moved into place as a whole."""
+    return zarr.open_group(LocalStore(path), mode="w-", zarr_format=2)
+
+
+def array_names(folder: Folder) -> list[str]:
+    """The arrays directly inside a group's folder, sorted; unfinished ones are passed over."""
+    return sorted(
+        item.name
+        for item in folder.iterdir()
+        if (item / ".zarray").exists() and not item.name.endswith(PARTIAL_SUFFIX)
+    )
+
+
+def open_member(group: zarr.Group, name: str, where: str) -> Any:
+    """Open a group or an array in a group.
+
+    Arrays will write chunks full of zeros too, as here a missing chunk is damage.
+
+    Raises:
+        ValueError: its metadata cannot be read or its codec is not installed.
+    """
+    try:
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            return group[name]
+    except Exception as error:
+        member = f"{group.path}/{name}".lstrip("/")
+        raise ValueError(f"{where}: '{member}' cannot be opened ({error!r})") from error
+
+
+def create_array(
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    chunks: tuple[int, ...],
+    compressor: Codec | None,
+) -> zarr.Array:
+    """Create one array of a group; as in `open_member`, chunks full of zeros will be written."""
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        return group.create_array(name, shape=shape, dtype=dtype, chunks=chunks, compressors=compressor)
+
+
+def write_array(
+    group: zarr.Group, name: str, values: np.ndarray, chunks: tuple[int, ...], compressor: Codec | None
+) -> None:
+    """Create one array of a group and fill it."""
+    array = create_array(group, name, values.shape, values.dtype, chunks, compressor)
+    array[...] = values

@@ -1,0 +1,222 @@
+"""Windows of demonstrations as training batches."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffusion_policy.common.content_hash import content_hash
+from diffusion_policy.common.replay_buffer import ReplayBuffer
+from diffusion_policy.common.sampler import SequenceSampler, downsample_mask, get_val_mask
+from diffusion_policy.model.common.normalizer import FieldNormalizer, LinearNormalizer
+
+Sample = dict[str, Any]  # {"obs": {key: array}, "action": array}
+
+
+class SequenceDataset:
+    """Demonstrations held in memory, from which whole batches of windows are gathered by indexing.
+
+    A window is T = horizon consecutive steps of one episode. By default it may start n_obs_steps - 1 steps
+    before the episode and end n_action_steps - 1 steps after it, so that a policy learns from the first
+    observation to the last action; there the first or last step repeats.
+
+    This class takes arrays named as in `shape_meta`. For another format override `to_sample`.
+
+    Args:
+        replay_buffer: The demonstrations.
+        shape_meta: `{"obs": {key: {"shape": [...], "type": "low_dim" | "rgb"}}, "action": {"shape": [Da]}}`.
+            Low-dimensional data become float32. Images have shape (C, H, W) here, and are (H, W, C) uint8 in
+            the buffer.
+        horizon: T.
+        n_obs_steps: To, for the padding.
+        n_action_steps: Ta, for the padding.
+        seed: Of the draws of validation and training episodes.
+        val_ratio: Share of episodes to validate on, at least one if positive.
+        max_train_episodes: Draw that many of the remaining episodes to train on; None takes all.
+        pad_before: Steps a window may start before its episode, by default n_obs_steps - 1.
+        pad_after: Steps a window may end after its episode, by default n_action_steps - 1.
+
+    Raises:
+        ValueError: the data contradict `shape_meta`, hold NaN or infinity, or are shorter than a window.
+    """
+
+    def __init__(
+        self,
+        replay_buffer: ReplayBuffer,
+        shape_meta: Mapping[str, Any],
+        horizon: int,
+        n_obs_steps: int,
+        n_action_steps: int,
+        seed: int = 42,
+        val_ratio: float = 0.0,
+        max_train_episodes: int | None = None,
+        pad_before: int | None = None,
+        pad_after: int | None = None,
+    ) -> None:
+        if replay_buffer.n_episodes == 0:
+            raise ValueError(f"{replay_buffer.where} has no episodes; record or fetch demonstrations first")
+        self.horizon = horizon
+        self.episode_ends = replay_buffer.episode_ends
+        self._pad_before = n_obs_steps - 1 if pad_before is None else pad_before
+        self._pad_after = n_action_steps - 1 if pad_after is None else pad_after
+        self._metas = _metas(shape_meta)
+        sample = self.to_sample(replay_buffer)
+        arrays = {**sample["obs"], "action": sample["action"]}
+        # One dict shared with the validation dataset, so that `to` moves the data of both.
+        self._tensors = {
+            key: _stored_tensor(key, arrays[key], meta, replay_buffer) for key, meta in self._metas.items()
+        }
+        self.val_mask = get_val_mask(replay_buffer.n_episodes, val_ratio, seed)
+        self.train_mask = downsample_mask(~self.val_mask, max_train_episodes, seed)
+        self._sampler = self._windows_of(self.train_mask)
+        if len(self) == 0:
+            raise ValueError(self._no_window(replay_buffer))
+
+    def to_sample(self, replay_buffer: ReplayBuffer) -> Sample:
+        """Map the buffer's arrays to `{"obs": {key: (n_steps, ...)}, "action": (n_steps, Da)}`."""
+        return {
+            "obs": {key: replay_buffer[key] for key in self._metas if key != "action"},
+            "action": replay_buffer["action"],
+        }
+
+    def _windows_of(self, episode_mask: np.ndarray) -> SequenceSampler:
+        return SequenceSampler(
+            self.episode_ends, self.horizon, self._pad_before, self._pad_after, episode_mask
+        )
+
+    def _no_window(self, replay_buffer: ReplayBuffer) -> str:
+        longest = max(replay_buffer.episode_lengths[self.train_mask], default=0)
+        return (
+            f"{replay_buffer.where}: no window of horizon={self.horizon} steps fits: the longest of the "
+            f"{self.train_mask.sum()} training episodes has {longest} steps, and padding adds at most "
+            f"{self._pad_before} + {self._pad_after}; choose a shorter horizon"
+        )
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return len(self._sampler)
+
+    @property
+    def n_episodes(self) -> int:
+        """Number of all episodes, whatever they are used for."""
+        return len(self.episode_ends)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the data lie."""
+        return self._tensors["action"].device
+
+    def to(self, device: torch.device | str) -> "SequenceDataset":
+        """Move the data to a device; returns itself."""
+        for key, tensor in self._tensors.items():
+            self._tensors[key] = tensor.to(device)
+        return self
+
+    def batch(self, rows: np.ndarray | Tensor, obs_steps: int) -> Sample:
+        """Gather windows, one indexing per key; the result shares no memory with the data.
+
+        Args:
+            rows: Numbers of windows, (B,) int in [0, len).
+            obs_steps: How many observation steps to read from the start of each window, at most T.
+
+        Returns:
+            `{"obs": {key: (B, obs_steps, ...)}, "action": (B, T, Da)}` float32 on `device`; images are
+            (B, obs_steps, C, H, W) in [0, 1].
+        """
+        if not 1 <= obs_steps <= self.horizon:
+            raise ValueError(f"obs_steps must be in [1, horizon={self.horizon}], got {obs_steps}")
+        windows = torch.as_tensor(rows).cpu().numpy()
+        positions = torch.from_numpy(self._sampler.positions(windows)).to(self.device)  # (B, T)
+        return self._gather(positions[:, :obs_steps], positions)
+
+    def _gather(self, obs_positions: Tensor, action_positions: Tensor) -> Sample:
+        obs = {key: self._read(key, obs_positions) for key in self._metas if key != "action"}
+        return {"obs": obs, "action": self._read("action", action_positions)}
+
+    def _read(self, key: str, positions: Tensor) -> Tensor:
+        values = self._tensors[key][positions]
+        if self._metas[key]["type"] == "rgb":
+            return values.movedim(-1, -3).to(torch.float32).div_(255)  # (..., C, H, W)
+        return values
+
+    def get_validation_dataset(self) -> "SequenceDataset":
+        """The windows of the validation episodes (none if `val_ratio` is 0), over the same memory."""
+        validation = copy.copy(self)
+        validation._sampler = self._windows_of(self.val_mask)
+        return validation
+
+    def get_normalizer(self) -> LinearNormalizer:
+        """Fit a normaliser to all episodes, also those left out of training: range to [-1, 1]."""
+        low_dim = {key: values for key, values in self._tensors.items() if self._metas[key]["type"] != "rgb"}
+        normalizer = LinearNormalizer().fit(low_dim)
+        for key, meta in self._metas.items():
+            if meta["type"] == "rgb":
+                normalizer[key] = FieldNormalizer.image_range()
+        return normalizer
+
+    def content_hash(self) -> str:
+        """SHA-256 of the data in use and the episode ends, whatever file they came from."""
+        arrays = {key: tensor.cpu().numpy() for key, tensor in self._tensors.items()}
+        return content_hash(arrays, self.episode_ends)
+
+    def episode(self, index: int) -> Sample:
+        """One episode of all as numpy, `{"obs": {key: (L, ...)}, "action": (L, Da)}`.
+
+        Raises:
+            IndexError: no such episode.
+        """
+        start = int(np.concatenate([[0], self.episode_ends[:-1]])[index])
+        steps = torch.arange(start, int(self.episode_ends[index]), device=self.device)
+        sample = self._gather(steps, steps)
+        obs = {key: values.cpu().numpy() for key, values in sample["obs"].items()}
+        return {"obs": obs, "action": sample["action"].cpu().numpy()}
+
+    def train_episodes(self) -> Iterator[Sample]:
+        """The training episodes one by one, as `episode` gives them."""
+        return (self.episode(int(index)) for index in np.flatnonzero(self.train_mask))
+
+
+def _metas(shape_meta: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Shape and type of every observation key, then of the action, which is low-dimensional."""
+    if "action" in shape_meta["obs"]:
+        raise ValueError("shape_meta: an observation cannot be named 'action'; rename it in the task YAML")
+    metas = {**shape_meta["obs"], "action": shape_meta["action"]}
+    return {
+        key: {"shape": tuple(map(int, meta["shape"])), "type": meta.get("type", "low_dim")}
+        for key, meta in metas.items()
+    }
+
+
+def _stored_tensor(key: str, array: Any, meta: Mapping[str, Any], replay_buffer: ReplayBuffer) -> Tensor:
+    """Values of one key as they stay in memory: float32, or uint8 (n_steps, H, W, C) for images."""
+    values = np.asarray(array)
+    is_image = meta["type"] == "rgb"
+    shape = values.shape[-1:] + values.shape[1:-1] if is_image else values.shape[1:]
+    if shape != meta["shape"]:
+        raise ValueError(
+            f"{replay_buffer.where}: key '{key}' has shape {shape} per step, but shape_meta says "
+            f"{meta['shape']}; mend shape_meta in the task YAML, or choose other data"
+        )
+    if is_image:
+        if values.dtype != np.uint8:
+            raise ValueError(
+                f"{replay_buffer.where}: images of key '{key}' must be uint8 in [0, 255], "
+                f"got {values.dtype}; convert them, e.g. with .astype(np.uint8)"
+            )
+        return torch.from_numpy(values)
+    _check_finite(key, values, replay_buffer)
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def _check_finite(key: str, values: np.ndarray, replay_buffer: ReplayBuffer) -> None:
+    bad_steps = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
+    if len(bad_steps):
+        step = int(bad_steps[0])
+        episode = int(replay_buffer.get_episode_idxs()[step])
+        raise ValueError(
+            f"{replay_buffer.where}: key '{key}' holds NaN or infinity in {len(bad_steps)} steps, "
+            f"first in row {step} (episode {episode}); remove or repair these episodes"
+        )

@@ -1,0 +1,256 @@
+"""The convolutional denoiser: a 1-D U-Net over time whose residual blocks are modulated by the condition.
+
+Chi et al. 2023, section 3.1 "CNN-based Diffusion Policy", after Janner et al. 2022; modulation is FiLM (Perez
+et al.
+2018). Parameter names, their order and the arithmetic are those of the original implementation, so its
+weights load.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_policy.model.diffusion.positional_embedding import SinusoidalPosEmb
+
+
+class Conv1dBlock(nn.Module):
+    """Conv1d -> GroupNorm -> Mish, (B, C_in, T) -> (B, C_out, T)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, n_groups: int = 8):
+        super().__init__()
+        self.block = nn.Sequential(
+            nn.Conv1d(in_channels, out_channels, kernel_size, padding=kernel_size // 2),
+            nn.GroupNorm(n_groups, out_channels),
+            nn.Mish(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, T) to (B, C_out, T)."""
+        return self.block(x)
+
+
+class Downsample1d(nn.Module):
+    """Halve the time axis with a strided convolution, (B, C, T) -> (B, C, T/2)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv1d(channels, channels, kernel_size=3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, T) to (B, C, T/2)."""
+        return self.conv(x)
+
+
+class Upsample1d(nn.Module):
+    """Double the time axis with a transposed convolution, (B, C, T) -> (B, C, 2T)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.ConvTranspose1d(channels, channels, kernel_size=4, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, T) to (B, C, 2T)."""
+        return self.conv(x)
+
+
+class ConditionalResidualBlock1D(nn.Module):
+    """Two convolution blocks with a residual; the condition modulates the first one's output.
+
+    `h = block_0(x);  h = scale * h + bias  or  h = h + bias;  out = block_1(h) + residual(x)`,
+    where scale and bias are linear in `Mish(condition)`. The scale is used raw, not as `1 + scale`.
+
+    Args:
+        in_channels, out_channels: channels C_in, C_out.
+        cond_dim: size of the condition vector.
+        kernel_size, n_groups: of the convolution blocks.
+        cond_predict_scale: modulate by scale and bias (FiLM) instead of the bias alone.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        cond_dim: int,
+        kernel_size: int = 3,
+        n_groups: int = 8,
+        cond_predict_scale: bool = False,
+    ):
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            [
+                Conv1dBlock(in_channels, out_channels, kernel_size, n_groups),
+                Conv1dBlock(out_channels, out_channels, kernel_size, n_groups),
+            ]
+        )
+        self.cond_predict_scale = cond_predict_scale
+        cond_channels = 2 * out_channels if cond_predict_scale else out_channels
+        self.cond_encoder = nn.Sequential(nn.Mish(), nn.Linear(cond_dim, cond_channels))
+        self.residual_conv = (
+            nn.Conv1d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+        )
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        """Map `x` (B, C_in, T) under `cond` (B, cond_dim) to (B, C_out, T)."""
+        h = self.blocks[0](x)
+        modulation = self.cond_encoder(cond)[..., None]  # (B, C_out or 2 C_out, 1)
+        if self.cond_predict_scale:
+            scale, bias = modulation.chunk(2, dim=1)
+            h = torch.addcmul(bias, scale, h)
+        else:
+            h = h + modulation
+        return self.blocks[1](h) + self.residual_conv(x)
+
+
+class ConditionalUnet1D(nn.Module):
+    """U-Net over the time axis of a trajectory, conditioned on the diffusion step and on observations.
+
+    Args:
+        input_dim: size D of one trajectory step.
+        local_cond_dim: size of a condition given for every trajectory step, or None.
+        global_cond_dim: size of one condition for the whole trajectory, or None.
+        diffusion_step_embed_dim: size of the diffusion step's embedding.
+        down_dims: channels of each level; the time axis is halved between levels.
+        kernel_size: of the convolutions, odd.
+        n_groups: of the group normalisations.
+        cond_predict_scale: FiLM with scale and bias instead of the bias alone.
+        local_cond_at: where local features are added: `both` ends of the U-Net, or only its `input`, as in
+            the original, whose test for the output end can never be true.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        local_cond_dim: int | None = None,
+        global_cond_dim: int | None = None,
+        diffusion_step_embed_dim: int = 256,
+        down_dims: Sequence[int] = (256, 512, 1024),
+        kernel_size: int = 3,
+        n_groups: int = 8,
+        cond_predict_scale: bool = False,
+        local_cond_at: Literal["both", "input"] = "both",
+    ):
+        super().__init__()
+        if local_cond_at not in ("both", "input"):
+            raise ValueError(f"local_cond_at must be 'both' or 'input', got {local_cond_at!r}")
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+        self.input_dim = input_dim
+        self.down_dims = tuple(down_dims)
+        self.local_cond_dim = local_cond_dim
+        self.global_cond_dim = global_cond_dim
+        cond_dim = diffusion_step_embed_dim + (global_cond_dim or 0)
+
+        def residual(in_channels: int, out_channels: int) -> ConditionalResidualBlock1D:
+            return ConditionalResidualBlock1D(
+                in_channels, out_channels, cond_dim, kernel_size, n_groups, cond_predict_scale
+            )
+
+        first, last = self.down_dims[0], self.down_dims[-1]
+        pairs = list(zip((input_dim, *self.down_dims), self.down_dims, strict=False))
+        # The order in which modules are registered is the original's: optimizer states refer to it.
+        self.mid_modules = nn.ModuleList([residual(last, last), residual(last, last)])
+        self.diffusion_step_encoder = nn.Sequential(
+            SinusoidalPosEmb(diffusion_step_embed_dim),
+            nn.Linear(diffusion_step_embed_dim, diffusion_step_embed_dim * 4),
+            nn.Mish(),
+            nn.Linear(diffusion_step_embed_dim * 4, diffusion_step_embed_dim),
+        )
+        self.local_cond_encoder: nn.ModuleList | None = None
+        if local_cond_dim is not None:
+            n_encoders = 2 if local_cond_at == "both" else 1
+            self.local_cond_encoder = nn.ModuleList(
+                [residual(local_cond_dim, first) for _ in range(n_encoders)]
+            )
+        self.up_modules = nn.ModuleList(
+            nn.ModuleList([residual(2 * deep, shallow), residual(shallow, shallow), Upsample1d(shallow)])
+            for shallow, deep in reversed(pairs[1:])
+        )
+        self.down_modules = nn.ModuleList(
+            nn.ModuleList(
+                [
+                    residual(shallow, deep),
+                    residual(deep, deep),
+                    Downsample1d(deep) if level < len(pairs) - 1 else nn.Identity(),
+                ]
+            )
+            for level, (shallow, deep) in enumerate(pairs)
+        )
+        # The last block has 8 groups whatever n_groups says: so every published checkpoint was trained.
+        self.final_conv = nn.Sequential(
+            Conv1dBlock(first, first, kernel_size, n_groups=8), nn.Conv1d(first, input_dim, 1)
+        )
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor | int,
+        local_cond: Tensor | None = None,
+        global_cond: Tensor | None = None,
+    ) -> Tensor:
+        """Predict the noise, clean trajectory or velocity of a noisy trajectory.
+
+        Args:
+            sample: noisy trajectory (B, T, input_dim); T divisible by `2^(levels - 1)`.
+            timestep: diffusion step, (B,) or one integer for all.
+            local_cond: (B, T, local_cond_dim), if the network was built with it.
+            global_cond: (B, global_cond_dim), if the network was built with it.
+
+        Returns:
+            The prediction, (B, T, input_dim).
+        """
+        self._check_horizon(sample.shape[1])
+        cond = self._condition(sample, timestep, global_cond)
+        local_features = self._encode_local(local_cond, cond)
+
+        x = sample.transpose(1, 2)  # (B, D, T)
+        skips: list[Tensor] = []
+        for level, modules in enumerate(self.down_modules):
+            resnet, resnet2, downsample = cast(nn.ModuleList, modules)
+            x = resnet(x, cond)
+            if level == 0 and local_features:
+                x = x + local_features[0]
+            x = resnet2(x, cond)
+            skips.append(x)
+            x = downsample(x)  # (B, C, T / 2^(level+1)) but for the last
+        for mid_module in self.mid_modules:
+            x = mid_module(x, cond)
+        for modules in self.up_modules:
+            resnet, resnet2, upsample = cast(nn.ModuleList, modules)
+            x = torch.cat((x, skips.pop()), dim=1)
+            x = upsample(resnet2(resnet(x, cond), cond))
+        if len(local_features) == 2:
+            x = x + local_features[1]
+        return self.final_conv(x).transpose(1, 2)  # (B, T, D)
+
+    def _check_horizon(self, horizon: int) -> None:
+        factor = 2 ** (len(self.down_dims) - 1)
+        if horizon % factor:
+            raise ValueError(
+                f"horizon {horizon} cannot be halved {len(self.down_dims) - 1} times: with down_dims="
+                f"{list(self.down_dims)} it must be a multiple of {factor}. "
+                f"Use horizon {-(-horizon // factor) * factor}, or fewer down_dims"
+            )
+
+    def _condition(self, sample: Tensor, timestep: Tensor | int, global_cond: Tensor | None) -> Tensor:
+        """Embed the diffusion step and append the global condition, (B, cond_dim)."""
+        if (global_cond is None) != (self.global_cond_dim is None):
+            raise ValueError(
+                f"global_cond must {'not ' if self.global_cond_dim is None else ''}be given: "
+                f"the network was built with global_cond_dim={self.global_cond_dim}"
+            )
+        timestep = torch.as_tensor(timestep, dtype=torch.long, device=sample.device).expand(sample.shape[0])
+        embedding = self.diffusion_step_encoder(timestep)
+        return embedding if global_cond is None else torch.cat((embedding, global_cond), dim=-1)
+
+    def _encode_local(self, local_cond: Tensor | None, cond: Tensor) -> list[Tensor]:
+        """Encode the local condition (B, T, local_cond_dim) once per place where it is added, (B, C, T)."""
+        if (local_cond is None) != (self.local_cond_encoder is None):
+            raise ValueError(
+                f"local_cond must {'not ' if self.local_cond_dim is None else ''}be given: "
+                f"the network was built with local_cond_dim={self.local_cond_dim}"
+            )
+        if local_cond is None or self.local_cond_encoder is None:
+            return []
+        return [encoder(local_cond.transpose(1, 2), cond) for encoder in self.local_cond_encoder]

@@ -1,0 +1,177 @@
+"""Diffusion Policy (Chi et al. 2023): denoise a chunk of future actions given the last observations."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from diffusion_policy.common.noise import Generators, own_rows, randn
+from diffusion_policy.model.common.lowdim_obs_encoder import LowdimObsEncoder
+from diffusion_policy.model.diffusion.noise_schedule import NoiseSchedule
+from diffusion_policy.model.diffusion.samplers import Denoise, Sampler
+from diffusion_policy.policy.base_policy import BasePolicy
+from diffusion_policy.policy.conditioning import Condition, Conditioning
+
+
+class DiffusionPolicy(BasePolicy):
+    """A denoiser, a way of conditioning it on observations, a noise schedule and a sampler.
+
+    Training minimises `|| denoiser(alpha_t x_0 + sigma_t eps, t, obs) - target ||^2` over diffusion steps t
+    and noise eps (eqn. 5 of the paper); acting samples x_0. Everything inside works in normalised units, [-1,
+    1] per dimension.
+
+    Args:
+        shape_meta: names, shapes and types of the task's observations and action.
+        horizon: predicted steps T.
+        n_obs_steps: observed steps To.
+        n_action_steps: executed steps Ta; the first one is at index `To - 1` of the prediction.
+        model: the denoiser's class with its sizes but for those that `conditioning` knows (a Hydra partial).
+        conditioning: how observations reach the denoiser.
+        noise_schedule: forward process and objective.
+        sampler: from noise to a trajectory, a function of `model.diffusion.samplers` (a Hydra partial).
+        obs_encoder: from normalised observations to features (B, steps, F); None concatenates low-dimensional
+            ones.
+        clip_sample: clip the clean trajectory to [-1, 1] at every sampling step.
+        pred_action_steps_only: denoise only the Ta executed steps instead of T.
+        first_action_step: index of the first executed step; None is `To - 1`. Only checkpoints of the
+            original need another.
+    """
+
+    def __init__(
+        self,
+        shape_meta: Mapping[str, Any],
+        horizon: int,
+        n_obs_steps: int,
+        n_action_steps: int,
+        model: Callable[..., nn.Module],
+        conditioning: Conditioning,
+        noise_schedule: NoiseSchedule,
+        sampler: Sampler,
+        obs_encoder: nn.Module | None = None,
+        clip_sample: bool = True,
+        pred_action_steps_only: bool = False,
+        first_action_step: int | None = None,
+    ):
+        super().__init__(shape_meta, horizon, n_obs_steps, n_action_steps)
+        if first_action_step is not None:
+            self.first_action_step = first_action_step
+        self.obs_encoder = LowdimObsEncoder(shape_meta) if obs_encoder is None else obs_encoder
+        self.conditioning = conditioning
+        feature_dim = cast(int, self.obs_encoder.feature_dim)
+        dims = conditioning.denoiser_dims(self.action_dim, feature_dim, n_obs_steps)
+        self.model = model(**dims)
+        self.noise_schedule = noise_schedule
+        self.sampler = sampler
+        self.clip_sample = clip_sample
+        self.pred_action_steps_only = pred_action_steps_only
+
+    @property
+    def n_train_obs_steps(self) -> int:
+        """Observation steps that a training batch must hold: To, or T where observations are denoised too."""
+        return self.conditioning.n_train_obs_steps(self.horizon, self.n_obs_steps)
+
+    def compute_loss(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean squared error of the denoiser at one random diffusion step per row.
+
+        Known entries (in-painting) count as zeros in the mean, as in the original.
+
+        Args:
+            batch: `{"obs": {key: (B, n_train_obs_steps, ...)}, "action": (B, T, Da)}` in the task's units.
+
+        Returns:
+            The loss, and `{"loss": it}` for the log.
+        """
+        features = self._features(batch["obs"])
+        actions = self._executed_part(self.normalizer["action"].normalize(batch["action"]))
+        clean = self.conditioning.trajectory(actions, features)  # (B, T, D)
+        condition = self._condition(features)
+
+        noise = own_rows(lambda n: torch.randn((n, *clean.shape[1:]), device=clean.device), len(clean))
+        n_timesteps = self.noise_schedule.num_train_timesteps
+        timestep = own_rows(lambda n: torch.randint(0, n_timesteps, (n,), device=clean.device), len(clean))
+
+        noisy = self.noise_schedule.add_noise(clean, noise, timestep)
+        target = self.noise_schedule.target(clean, noise, timestep)
+        if condition.mask is not None:
+            noisy = torch.where(condition.mask, clean, noisy)
+        prediction = self.model(noisy, timestep, **condition.denoiser_kwargs)
+        error = functional.mse_loss(prediction, target, reduction="none")  # (B, T, D)
+        if condition.mask is not None:
+            error = error.masked_fill(condition.mask, 0)
+        loss = error.mean()
+        return loss, {"loss": loss.detach()}
+
+    def predict_action(
+        self,
+        obs: Mapping[str, Tensor],
+        *,
+        generator: Generators = None,
+        noise: Tensor | None = None,
+        committed: Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Sample a chunk of actions.
+
+        Args:
+            obs: `{key: (B, >=To, ...)}` in the task's units; the first To steps are used.
+            generator: of the noise: None for torch's global one, one generator, or a list with one per row.
+            noise: initial noise (B, T, D) instead of drawing it.
+            committed: actions (B, d, Da) that are decided already; the first executed steps take these
+                values.
+
+        Returns:
+            `action` (B, Ta, Da), `action_pred` (B, T, Da), and with in-painting `obs_pred` `{key: (B, T,
+            ...)}`.
+        """
+        condition = self._condition(self._features(obs))
+        if committed is not None:
+            first = 0 if self.pred_action_steps_only else self.first_action_step
+            condition = condition.with_known_actions(self.normalizer["action"].normalize(committed), first)
+        trajectory = self.conditional_sample(condition, generator=generator, noise=noise)
+
+        action_pred = self.normalizer["action"].unnormalize(trajectory[..., : self.action_dim])
+        if self.pred_action_steps_only:
+            return {"action": action_pred, "action_pred": action_pred}
+        result: dict[str, Any] = self.executed_part(action_pred)
+        features = trajectory[..., self.action_dim :]
+        if features.shape[-1] and isinstance(self.obs_encoder, LowdimObsEncoder):
+            result["obs_pred"] = self.normalizer.unnormalize(self.obs_encoder.decode(features))
+        return result
+
+    def conditional_sample(
+        self, condition: Condition, *, generator: Generators = None, noise: Tensor | None = None
+    ) -> Tensor:
+        """Sample a normalised trajectory (B, T, D) under `condition`."""
+        if noise is None:
+            noise = randn(condition.shape, generator, self.device, self.dtype)
+        elif noise.shape != condition.shape:
+            raise ValueError(f"noise must be a trajectory {condition.shape}, got {tuple(noise.shape)}")
+        sample = self.sampler(self._denoise(condition), self.noise_schedule, noise, generator=generator)
+        return condition.with_known_values(sample)
+
+    def _denoise(self, condition: Condition) -> Denoise:
+        """The denoiser as samplers want it: known values in place, the clean trajectory clipped."""
+
+        def denoise(x: Tensor, t: int) -> tuple[Tensor, Tensor]:
+            x = condition.with_known_values(x)
+            prediction = self.model(x, t, **condition.denoiser_kwargs)
+            clean, noise = self.noise_schedule.clean_and_noise(prediction, x, t)
+            return (clean.clamp(-1, 1) if self.clip_sample else clean), noise
+
+        return denoise
+
+    def _features(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """Normalise and encode observations, (B, steps, F)."""
+        keys: Sequence[str] = list(self.shape_meta["obs"])
+        return self.obs_encoder(self.normalizer.normalize({key: obs[key] for key in keys}))
+
+    def _condition(self, features: Tensor) -> Condition:
+        n_steps = self.n_action_steps if self.pred_action_steps_only else self.horizon
+        return self.conditioning.condition(features, n_steps, self.n_obs_steps, self.action_dim)
+
+    def _executed_part(self, actions: Tensor) -> Tensor:
+        """The steps of `actions` (B, T, Da) that are denoised: all, or only the executed ones."""
+        if not self.pred_action_steps_only:
+            return actions
+        return actions[:, self.first_action_step : self.first_action_step + self.n_action_steps]

@@ -1,0 +1,37 @@
+"""A trained policy from its checkpoint, without Hydra or the training code."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from diffusion_policy.common.checkpoint import find_checkpoint
+from diffusion_policy.common.device import resolve_device
+from diffusion_policy.common.instantiate import instantiate
+from diffusion_policy.policy.base_policy import BasePolicy
+
+
+def load_policy(
+    path: Path | str,
+    device: str = "auto",
+    *,
+    overrides: Sequence[str] = (),
+    trusted_targets: Sequence[str] = (),
+) -> BasePolicy:
+    """Load a policy in eval mode.
+
+    Args:
+        path: a checkpoint's folder, or a run's folder (then its latest checkpoint).
+        device: auto, cpu, cuda, cuda:1 or mps.
+        overrides: changes of the checkpoint's configuration, such as `policy.sampler.steps=8`.
+        trusted_targets: full names outside this package that the configuration may build.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint at `path`.
+        ValueError: the configuration or the weights are damaged, do not fit each other or are not trusted.
+    """
+    checkpoint = find_checkpoint(path)
+    policy: BasePolicy = instantiate(checkpoint.config(overrides)["policy"], trusted_targets)
+    try:
+        policy.load_state_dict(checkpoint.weights())
+    except RuntimeError as error:
+        raise ValueError(f"{checkpoint.path}: its weights do not fit its configuration. {error}") from error
+    return policy.to(resolve_device(device)).eval()

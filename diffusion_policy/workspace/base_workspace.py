@@ -1,0 +1,124 @@
+"""Everything that a run must keep, and how it is saved and resumed."""
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from diffusion_policy.common.atomic_write import atomic_write_text
+from diffusion_policy.common.checkpoint import Checkpoint, CheckpointStore
+from diffusion_policy.common.device import resolve_device
+from diffusion_policy.common.instantiate import instantiate
+from diffusion_policy.common.provenance import provenance
+from diffusion_policy.common.random_seed import derived_seed
+from diffusion_policy.model.diffusion.ema_model import EMAModel
+
+_DEFINING_PARTS = ("policy", "optimizer", "ema", "dataloader")  # with seed and data: what is learned
+
+
+class BaseWorkspace:
+    """State of a run: configuration, dataset, policy, its average, optimizer, learning rate and counters.
+
+    Args:
+        config: the resolved configuration, plain data (see `config/train.yaml`).
+        output_dir: where the run writes; created if need be.
+    """
+
+    optimizer: Optimizer | None = None
+    lr_scheduler: LRScheduler | None = None
+
+    def __init__(self, config: Mapping[str, Any], output_dir: Path | str):
+        self.config = dict(config)
+        self.output_dir = Path(output_dir)
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        training = self.config["training"]
+        self.seed: int = training["seed"]
+        self.device = resolve_device(training["device"])
+        self.trusted_targets: list[str] = self.config["trusted_targets"]
+        self.epoch = 0  # epochs finished
+        self.global_step = 0  # optimizer steps made
+        self.elapsed_s = 0.0  # wall time of the run, earlier processes included
+
+        torch.manual_seed(derived_seed(self.seed))
+        self.dataset = self.build(self.config["task"]["dataset"])
+        self.data_hash: str = self.dataset.content_hash()
+        self.policy = self.build(self.config["policy"])
+        self.policy.fit(self.dataset)
+        self.policy.to(self.device)
+        self.ema: EMAModel | None = None
+        if self.config["ema"] is not None:
+            self.ema = self.build(self.config["ema"], model=copy.deepcopy(self.policy))
+        self.checkpoints = CheckpointStore(self.output_dir / "checkpoints", **self.config["checkpoint"])
+
+    def build(self, config: Mapping[str, Any], **kwargs: Any) -> Any:
+        """Build what a part of the configuration describes, if its targets are trusted."""
+        return instantiate(config, self.trusted_targets, **kwargs)
+
+    @property
+    def eval_policy(self) -> Any:
+        """The policy to evaluate and deploy: the average where there is one."""
+        return self.policy if self.ema is None else self.ema.averaged_model
+
+    def save_provenance(self) -> None:
+        """Write `run.json`: what is needed to repeat this run, besides `config.yaml` in its checkpoints."""
+        record = provenance(self.device) | {
+            "seed": self.seed,
+            "data_hash": self.data_hash,
+            "n_train_windows": len(self.dataset),
+        }
+        atomic_write_text(self.output_dir / "run.json", json.dumps(record, indent=2))
+
+    def save_checkpoint(self, metrics: Mapping[str, float]) -> Checkpoint:
+        """Save the run as it is now."""
+        state = {
+            "policy": self.policy.state_dict(),
+            "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
+            "lr_scheduler": None if self.lr_scheduler is None else self.lr_scheduler.state_dict(),
+            "ema_n_updates": 0 if self.ema is None else self.ema.n_updates,
+            "epoch": self.epoch,
+            "global_step": self.global_step,
+            "elapsed_s": self.elapsed_s,
+            "data_hash": self.data_hash,
+        }
+        weights = self.eval_policy.state_dict()
+        return self.checkpoints.save(self.epoch, self.config, weights, metrics, state)
+
+    def resume(self) -> bool:
+        """Continue from the latest checkpoint, if there is one.
+
+        Raises:
+            ValueError: when that checkpoint's run had another configuration, where that changes what is learned.
+        """
+        checkpoint = self.checkpoints.latest()
+        if checkpoint is None:
+            return False
+        state = checkpoint.training_state()
+        self._check_same_run(checkpoint, state["data_hash"])
+        self.policy.load_state_dict(state["policy"])
+        if self.optimizer is not None and self.lr_scheduler is not None:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.lr_scheduler.load_state_dict(state["lr_scheduler"])
+        if self.ema is not None:
+            self.ema.averaged_model.load_state_dict(checkpoint.weights())
+            self.ema.n_updates = state["ema_n_updates"]
+        self.epoch, self.global_step = state["epoch"], state["global_step"]
+        self.elapsed_s = state["elapsed_s"]
+        return True
+
+    def _check_same_run(self, checkpoint: Checkpoint, data_hash: str) -> None:
+        saved = checkpoint.config()
+        differing = [part for part in _DEFINING_PARTS if saved[part] != self.config[part]]
+        if saved["training"]["seed"] != self.seed:
+            differing.append("training.seed")
+        if data_hash != self.data_hash:
+            differing.append("the data")
+        if differing:
+            raise ValueError(
+                f"cannot resume from {checkpoint.path}: this run differs in {', '.join(differing)}. "
+                f"Choose another hydra.run.dir, or the configuration saved there"
+            )

@@ -1,0 +1,225 @@
+"""The training loop, one for every method."""
+
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from diffusion_policy.common.distributed import barrier, is_main_process, process_group, world_size
+from diffusion_policy.common.epoch_batches import EpochBatches
+from diffusion_policy.common.metric_logger import MetricLogger
+from diffusion_policy.common.random_seed import derived_generator, derived_seed
+from diffusion_policy.env_runner.seeds import SELECTION_SEEDS
+from diffusion_policy.model.common.lr_scheduler import get_scheduler
+from diffusion_policy.workspace.base_workspace import BaseWorkspace
+
+_VALIDATION_STREAM, _SAMPLE_STREAM = 1, 2  # names of random streams beside the training's
+
+
+class TrainWorkspace(BaseWorkspace):
+    """Fit, then per epoch: train, and now and then validate, roll out on selection seeds and save.
+
+    All random draws of optimizer step k come from a stream named by (seed, k), and the order of the data from one
+    named by (seed, epoch); so neither rollouts and validation nor a restart change what is learned, and several
+    processes learn what one does.
+    """
+
+    def run(self) -> None:
+        """Train up to `training.num_epochs`, from the latest checkpoint if the run has one."""
+        with process_group(self.device):
+            self._prepare()
+            if not is_main_process():
+                self._train(None)
+                return
+            self.save_provenance()
+            with self._metric_logger() as logger:
+                logger.truncate_after(self.global_step)
+                self._train(logger)
+
+    def _prepare(self) -> None:
+        training = self.config["training"]
+        self.dataset.to(self.device)
+        self.batches = EpochBatches(len(self.dataset), self.config["dataloader"]["batch_size"], self.seed)
+        self.accumulate: int = training["gradient_accumulate_every"]
+        self.steps_per_epoch = -(-len(self.batches) // self.accumulate)
+        self.num_epochs: int = training["num_epochs"]
+        groups = [group for group in self.policy.param_groups() if group["params"]]
+        if groups:
+            self.optimizer = self.build(self.config["optimizer"])(groups)
+            self.lr_scheduler = get_scheduler(
+                training["lr_scheduler"],
+                self.optimizer,
+                training["lr_warmup_steps"],
+                self.num_epochs * self.steps_per_epoch,
+            )
+        else:
+            self.num_epochs = 0  # nothing is learned by gradient: fitting was all
+        if training["resume"]:
+            self.resume()
+        self.model = DistributedDataParallel(self.policy) if world_size() > 1 and groups else self.policy
+        self.runner = None
+        if is_main_process():
+            seeds = list(SELECTION_SEEDS[: training["n_rollouts"]])
+            self.runner = self.build(self.config["task"]["env_runner"], seeds=seeds)
+
+    def _metric_logger(self) -> MetricLogger:
+        logging = self.config["logging"]
+        return MetricLogger(self.output_dir, logging["tensorboard"], logging["wandb"], self.config)
+
+    def _train(self, logger: MetricLogger | None) -> None:
+        """Run the epochs that are left; only the main process has a logger."""
+        started = time.monotonic() - self.elapsed_s
+        n_steps = self.num_epochs * self.steps_per_epoch
+        with tqdm(
+            total=n_steps, initial=self.global_step, desc="train", unit="step", disable=logger is None
+        ) as bar:
+            while self.epoch < self.num_epochs:
+                record = self._train_epoch(logger, bar, started)
+                self.epoch += 1
+                if logger is not None:
+                    record |= self._evaluate(bar)
+                    self.elapsed_s = time.monotonic() - started
+                    logger.log(record | {"elapsed_s": self.elapsed_s})
+                    if self._is_due("checkpoint_every"):
+                        self.save_checkpoint(record)
+                barrier()
+        if self.num_epochs == 0 and logger is not None:
+            record = {"epoch": 0, "global_step": 0} | self._rollout()
+            logger.log(record)
+            self.save_checkpoint(record)
+
+    def _train_epoch(self, logger: MetricLogger | None, bar: tqdm, started: float) -> dict[str, float]:
+        """One pass over the data; returns the epoch's summary, which has its mean loss."""
+        self.policy.train()
+        record: dict[str, float] = {}
+        losses: list[float] = []
+        rows = iter(self.batches.epoch(self.epoch))
+        while micro_batches := list(islice(rows, self.accumulate)):
+            metrics = self._optimizer_step(micro_batches)
+            self.global_step += 1
+            losses.append(metrics["loss"])
+            record = {f"train_{name}": value for name, value in metrics.items()}
+            record |= {"lr": self._learning_rate(), "epoch": self.epoch, "global_step": self.global_step}
+            record |= {"elapsed_s": time.monotonic() - started}
+            bar.update()
+            bar.set_postfix(epoch=self.epoch, loss=f"{losses[-1]:.4f}", refresh=False)
+            if logger is not None and len(losses) < self.steps_per_epoch:
+                logger.log(record)
+        return record | {"train_loss": float(np.mean(losses))}
+
+    def _optimizer_step(self, micro_batches: list[np.ndarray]) -> dict[str, float]:
+        """Average the gradient over the micro-batches; move weights, learning rate and average."""
+        assert self.optimizer is not None, "a policy without parameters has no steps"
+        assert self.lr_scheduler is not None, "the optimizer comes with its schedule"
+        torch.manual_seed(derived_seed(self.seed, self.global_step))
+        totals: dict[str, Tensor] = {}
+        for i, rows in enumerate(micro_batches):
+            last = i == len(micro_batches) - 1
+            with nullcontext() if last or self.model is self.policy else self.model.no_sync():
+                with self._autocast():
+                    loss, metrics = self.model(self.dataset.batch(rows, self.policy.n_train_obs_steps))
+                (loss / len(micro_batches)).backward()
+            for name, value in metrics.items():
+                totals[name] = totals.get(name, torch.zeros_like(value)) + value / len(micro_batches)
+        if self.config["training"]["max_grad_norm"] is not None:
+            totals["grad_norm"] = torch.nn.utils.clip_grad_norm_(
+                self.policy.parameters(), self.config["training"]["max_grad_norm"]
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.lr_scheduler.step()
+        if self.ema is not None:
+            self.ema.step(self.policy)
+        return self._checked({name: value.item() for name, value in totals.items()})
+
+    def _checked(self, metrics: dict[str, float]) -> dict[str, float]:
+        if not np.isfinite(metrics["loss"]):
+            raise FloatingPointError(
+                f"the loss is {metrics['loss']} at optimizer step {self.global_step}: lower optimizer.lr, set "
+                f"training.max_grad_norm=1.0, or check the data for outliers. The last checkpoint is intact"
+            )
+        return metrics
+
+    def _autocast(self) -> Any:
+        dtype = self.config["training"]["mixed_precision"]
+        if dtype is None:
+            return nullcontext()
+        if dtype != "bf16":
+            raise ValueError(f"training.mixed_precision must be null or bf16, got {dtype!r}")
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def _learning_rate(self) -> float:
+        assert self.lr_scheduler is not None, "a policy without parameters has no learning rate"
+        return float(self.lr_scheduler.get_last_lr()[0])
+
+    # Evaluation: the averaged policy, in eval mode, on random streams of its own
+
+    def _is_due(self, name: str) -> bool:
+        """Whether something done every `training.<name>` epochs is due; null never, and always after the last."""
+        every = self.config["training"][name]
+        return every is not None and (self.epoch % every == 0 or self.epoch == self.num_epochs)
+
+    def _evaluate(self, bar: tqdm) -> dict[str, float]:
+        record: dict[str, float] = {}
+        if self._is_due("val_every"):
+            record |= self._validate()
+        if self._is_due("sample_every"):
+            record |= self._action_error()
+        if self._is_due("rollout_every"):
+            record |= self._rollout()
+            bar.set_postfix(epoch=self.epoch, score=f"{record['rollout/score']:.3f}")
+        return record
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, float]:
+        """Loss on the held-out episodes; nothing if there are none."""
+        dataset = self.dataset.get_validation_dataset()
+        if len(dataset) == 0:
+            return {}
+        losses = []
+        with torch.random.fork_rng(devices=self._rng_devices()):
+            torch.manual_seed(derived_seed(self.seed, _VALIDATION_STREAM))
+            for rows in np.array_split(np.arange(len(dataset)), -(-len(dataset) // 256)):
+                batch = dataset.batch(rows, self.policy.n_train_obs_steps)
+                loss, _ = self.eval_policy.eval().compute_loss(batch)
+                losses.append((loss.item(), len(rows)))
+        values, weights = zip(*losses, strict=True)
+        return {"val_loss": float(np.average(values, weights=weights))}
+
+    @torch.no_grad()
+    def _action_error(self) -> dict[str, float]:
+        """Mean squared error of sampled actions on a fixed training batch, in the action's units squared."""
+        rows = np.random.default_rng([self.seed, _SAMPLE_STREAM]).permutation(len(self.dataset))[:64]
+        batch = self.dataset.batch(rows, self.policy.n_obs_steps)
+        generator = derived_generator(self.seed, _SAMPLE_STREAM)
+        predicted = self.eval_policy.eval().predict_action(batch["obs"], generator=generator)
+        executed = self.eval_policy.executed_part(batch["action"])["action"]
+        return {"train_action_mse_error": torch.mean((predicted["action"] - executed) ** 2).item()}
+
+    def _rollout(self) -> dict[str, float]:
+        """Score on the selection seeds, with intervals."""
+        assert self.runner is not None, "only the main process rolls out"
+        result = self.runner.run(self.eval_policy)
+        record: dict[str, float] = {}
+        for name, estimate in result.metrics().items():
+            record[f"rollout/{name}"] = estimate.value
+            record[f"rollout/{name}_low"], record[f"rollout/{name}_high"] = estimate.low, estimate.high
+        return record
+
+    def _rng_devices(self) -> list[torch.device]:
+        return [self.device] if self.device.type == "cuda" else []
+
+
+def train(config: Mapping[str, Any], output_dir: str) -> None:
+    """Run the training that `config` describes; see `config/train.yaml`."""
+    n_threads = config["training"]["n_threads"]
+    if n_threads is not None:
+        torch.set_num_threads(n_threads)
+    TrainWorkspace(config, output_dir).run()

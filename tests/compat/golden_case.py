@@ -1,0 +1,199 @@
+"""Recorded inputs, weights and outputs of the original implementation, and how each kind is checked.
+
+A case is `NAME.json` (arguments of the original's constructors) and `NAME.npz` (arrays). Its kind is the
+beginning of its name. Every check builds our object with `from_original` and raises AssertionError where it
+disagrees.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from diffusion_policy.common.sampler import SequenceSampler, downsample_mask, get_val_mask
+from diffusion_policy.compat.original import from_original, map_state_dict
+from diffusion_policy.model.common.lr_scheduler import get_scheduler
+from diffusion_policy.policy.diffusion_policy import DiffusionPolicy
+
+UNET = "diffusion_policy.model.diffusion.conditional_unet1d.ConditionalUnet1D"
+UNET_POLICY = "diffusion_policy.policy.diffusion_unet_lowdim_policy.DiffusionUnetLowdimPolicy"
+NORMALIZER = "diffusion_policy.model.common.normalizer.LinearNormalizer"
+EMA = "diffusion_policy.model.diffusion.ema_model.EMAModel"
+MASK = "diffusion_policy.model.diffusion.mask_generator.LowdimMaskGenerator"
+SCHEDULERS = {
+    "DDPM": "diffusers.schedulers.scheduling_ddpm.DDPMScheduler",
+    "DDIM": "diffusers.schedulers.scheduling_ddim.DDIMScheduler",
+}
+NOT_YET = {
+    "transformer_": "the transformer denoiser is not built yet",
+    "policy_transformer_": "the transformer denoiser is not built yet",
+    "train_transformer_": "the transformer denoiser is not built yet",
+    "policy_hybrid_image": "image encoders are not built yet",
+    "policy_multi_image": "image encoders are not built yet",
+    "original_": "checkpoint files of the original are not read yet",
+}
+
+
+@dataclass
+class GoldenCase:
+    """One recorded case: its name, arguments and arrays."""
+
+    name: str
+    meta: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+    @classmethod
+    def load(cls, path: Path) -> "GoldenCase":
+        with np.load(path.with_suffix(".npz")) as arrays:
+            return cls(path.stem, json.loads(path.read_text()), dict(arrays))
+
+    def tensor(self, key: str) -> torch.Tensor:
+        return torch.from_numpy(np.array(self.arrays[key]))
+
+    def tensors(self, prefix: str) -> dict[str, torch.Tensor]:
+        """All arrays below `prefix`, by the rest of their names."""
+        return {key.removeprefix(prefix): self.tensor(key) for key in self.arrays if key.startswith(prefix)}
+
+
+def golden_paths() -> list[Path]:
+    """The JSON files of `$GOLDEN_DIR`, else of the recordings beside the repository, else of tests/golden."""
+    tests = Path(__file__).resolve().parent.parent
+    beside = tests.parent.parent / "shared" / "golden"
+    default = beside if beside.exists() else tests / "golden"
+    return sorted(Path(os.environ.get("GOLDEN_DIR", default)).glob("*.json"))
+
+
+def check(case: GoldenCase) -> None:
+    """Run the check of the case's kind."""
+    kinds = [kind for kind in CHECKS if case.name.startswith(kind)]
+    assert kinds, f"golden case {case.name!r} is of no known kind; known are {sorted(CHECKS)}"
+    CHECKS[max(kinds, key=len)](case)
+
+
+def _close(ours: torch.Tensor, golden: torch.Tensor, rtol: float = 1e-5, atol: float = 1e-5) -> None:
+    torch.testing.assert_close(ours, golden, rtol=rtol, atol=atol)
+
+
+def _check_unet(case: GoldenCase) -> None:
+    unet = from_original(UNET, case.meta, case.tensors("sd/")).eval()
+    conditions = {key: case.tensor(key) for key in ("local_cond", "global_cond") if key in case.arrays}
+    with torch.inference_mode():
+        _close(unet(case.tensor("sample"), case.tensor("timestep"), **conditions), case.tensor("output"))
+        if "output_t5" in case.arrays:
+            _close(unet(case.tensor("sample"), 5, **conditions), case.tensor("output_t5"))
+
+
+def _check_normalizer(case: GoldenCase) -> None:
+    fitted = from_original(NORMALIZER, {})
+    fitted.fit({key: value.numpy() for key, value in case.tensors("data/").items()}, **case.meta)
+    loaded = from_original(NORMALIZER, {}, case.tensors("sd/"))
+    for name, value in map_state_dict(case.tensors("sd/")).items():
+        _close(fitted.state_dict()[name], value, atol=1e-6)
+    for normalizer in (fitted, loaded):
+        for key, probe in case.tensors("probe/").items():
+            _close(normalizer[key].normalize(probe), case.tensor(f"normalized/{key}"))
+            _close(normalizer[key].unnormalize(probe), case.tensor(f"unnormalized/{key}"))
+
+
+def _check_sampler(case: GoldenCase) -> None:
+    meta, ends = case.meta, case.arrays["episode_ends"]
+    val_mask = get_val_mask(meta["n_episodes"], meta["val_ratio"], seed=meta["val_seed"])
+    np.testing.assert_array_equal(val_mask, case.arrays["val_mask"])
+    downsampled = downsample_mask(~val_mask, meta["downsample_max_n"], seed=meta["downsample_seed"])
+    np.testing.assert_array_equal(downsampled, case.arrays["downsampled"])
+    for window in meta["cases"]:
+        sampler = SequenceSampler(ends, **window, episode_mask=~val_mask)
+        name = "indices_{sequence_length}_{pad_before}_{pad_after}".format(**window)
+        np.testing.assert_array_equal(sampler.indices, case.arrays[name])
+
+
+def _check_ema_decay(case: GoldenCase) -> None:
+    ema = from_original(EMA, {"model": nn.Identity(), **case.meta})
+    decays = [ema.decay(int(step)) for step in case.arrays["step"]]
+    np.testing.assert_allclose(decays, case.arrays["decay"], rtol=1e-12, atol=0)
+
+
+def _check_mask(case: GoldenCase) -> None:
+    golden = case.tensor("mask")
+    assert torch.equal(from_original(MASK, case.meta)(tuple(golden.shape)), golden)
+
+
+def _unet_policy(case: GoldenCase, state: dict[str, torch.Tensor]) -> DiffusionPolicy:
+    scheduler = {"_target_": SCHEDULERS[case.meta["scheduler"]], **case.meta["scheduler_kwargs"]}
+    model = {"_target_": UNET, **case.meta["model"]}
+    kwargs = {**case.meta["policy"], "model": model, "noise_scheduler": scheduler}
+    return from_original(UNET_POLICY, kwargs, state)
+
+
+def _check_unet_policy(case: GoldenCase) -> None:
+    policy = _unet_policy(case, case.tensors("sd/")).eval()
+    torch.manual_seed(case.meta["predict_seed"])
+    with torch.inference_mode():
+        result = policy.predict_action({"obs": case.tensor("obs")})
+    for key, golden in case.tensors("result/").items():
+        field = "obs" if "obs" in key else "action"
+        ours = _original_result(policy, result, key)
+        normalize = policy.normalizer[field].normalize  # float32 cannot hold 1e-5 in pixels
+        _close(normalize(ours), normalize(golden))
+
+    batch = {"obs": {"obs": case.tensor("batch_obs")}, "action": case.tensor("batch_action")}
+    torch.manual_seed(case.meta["loss_seed"])
+    with torch.inference_mode():
+        loss, _ = policy.compute_loss(batch)
+    _close(loss, case.tensor("loss"))
+
+
+def _original_result(policy: DiffusionPolicy, result: dict[str, Any], key: str) -> torch.Tensor:
+    """Our result under the original's name; `action_obs_pred` are the observations of the executed steps."""
+    if key == "obs_pred":
+        return result["obs_pred"]["obs"]
+    if key == "action_obs_pred":
+        start = policy.first_action_step
+        return result["obs_pred"]["obs"][:, start : start + policy.n_action_steps]
+    return result[key]
+
+
+def _check_unet_training(case: GoldenCase) -> None:
+    """Follow a training run of the original step by step: loss, optimizer, learning rate, average."""
+    meta = case.meta
+    policy = _unet_policy(case, case.tensors("init/")).train()
+    ema = from_original(EMA, {"model": _unet_policy(case, case.tensors("init/")), **meta["ema"]})
+    optimizer = torch.optim.AdamW(policy.parameters(), **meta["optimizer"])
+    scheduler = get_scheduler(optimizer=optimizer, **meta["lr_schedule"])
+    for step in range(meta["steps"]):
+        batch = {"obs": {"obs": case.tensor("batch_obs")[step]}, "action": case.tensor("batch_action")[step]}
+        torch.manual_seed(5000 + step)
+        loss, _ = policy(batch)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        scheduler.step()
+        ema.step(policy)
+        np.testing.assert_allclose(loss.item(), case.arrays["losses"][step], rtol=1e-4, err_msg=f"{step=}")
+        np.testing.assert_allclose(
+            scheduler.get_last_lr()[0], case.arrays["lrs"][step], rtol=1e-6, atol=1e-12
+        )
+    for prefix, model in (("final/", policy), ("ema/", ema.averaged_model)):
+        golden = map_state_dict(case.tensors(prefix))
+        assert golden, f"the case holds no arrays below {prefix}"
+        ours = model.state_dict()
+        assert set(ours) == set(golden)
+        for name, value in golden.items():
+            assert torch.linalg.norm(ours[name] - value) <= 1e-4 * torch.linalg.norm(value), name
+
+
+CHECKS: dict[str, Callable[[GoldenCase], None]] = {
+    "unet1d_": _check_unet,
+    "normalizer_": _check_normalizer,
+    "sampler": _check_sampler,
+    "ema_decay": _check_ema_decay,
+    "mask_": _check_mask,
+    "policy_unet_": _check_unet_policy,
+    "train_unet_": _check_unet_training,
+}

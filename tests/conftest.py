@@ -1,0 +1,29 @@
+"""Shared fixtures: where recorded data lie, and what to do when they do not."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED = REPOSITORY.parent / "shared"
+
+
+# No deadline: a busy machine is no failure.
+hypothesis.settings.register_profile("repository", deadline=None)
+hypothesis.settings.load_profile("repository")
+
+
+@pytest.fixture(scope="session")
+def pusht_zarr() -> Path:
+    """The human Push-T demonstrations, looked for where users keep them and beside the repository."""
+    places = [
+        Path(os.environ.get("DIFFUSION_POLICY_DATA", REPOSITORY / "data"))
+        / "pusht/pusht_cchi_v7_replay.zarr",
+        SHARED / "data/pusht/pusht_cchi_v7_replay.zarr",
+    ]
+    for place in places:
+        if place.exists():
+            return place
+    pytest.skip(f"human Push-T demonstrations not found at {' or '.join(map(str, places))}")
