@@ -11,6 +11,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 TRUSTED_TARGETS = frozenset(
     {"torch.optim.AdamW", "torch.optim.Adam", "torch.optim.SGD", "torch.nn.Identity"},
 )
+# Elsewhere only classes are targets: functions such as `load_policy` could be told to trust more names.
+FUNCTION_PACKAGES = ("diffusion_policy.model.", "diffusion_policy.env.")
 
 
 class UntrustedTargetError(ValueError):
@@ -27,7 +29,7 @@ def instantiate(config: Any, trusted: Sequence[str] = (), **kwargs: Any) -> Any:
         kwargs: further arguments of the outermost target.
 
     Raises:
-        UntrustedTargetError: names the target and how to allow it.
+        UntrustedTargetError: names the target and how to allow it; or an interpolation is left after resolving.
         ValueError: an argument is unknown, missing or wrong; and whatever else the target raises.
     """
     plain = config
@@ -35,6 +37,7 @@ def instantiate(config: Any, trusted: Sequence[str] = (), **kwargs: Any) -> Any:
         plain = OmegaConf.to_container(config, resolve=True)
     for target in _targets(plain):
         _check_trusted(target, trusted)
+    _check_resolved(plain)
     try:
         return hydra.utils.instantiate(plain, _convert_="all", **kwargs)
     except InstantiationException as error:
@@ -65,6 +68,19 @@ def _targets(node: Any) -> Iterator[str]:
             yield from _targets(value)
 
 
+def _check_resolved(node: Any) -> None:
+    """Refuse what Hydra would resolve once more: it could become a target that nobody has checked."""
+    if isinstance(node, str) and "${" in node:
+        raise UntrustedTargetError(
+            f"the configuration holds an unresolved interpolation: {node!r}; remove it"
+        )
+    if isinstance(node, Mapping):
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for value in node:
+            _check_resolved(value)
+
+
 def _check_trusted(target: str, trusted: Sequence[str]) -> None:
     if target in TRUSTED_TARGETS or target in trusted:
         return
@@ -76,7 +92,10 @@ def _check_trusted(target: str, trusted: Sequence[str]) -> None:
 
 
 def _is_defined_here(target: str) -> bool:
-    """Whether `target` is a name that a module of this package itself defines, not one that it imports."""
+    """Whether a module of this package itself defines `target`, and does not only import it.
+
+    It has to be a class, or a function in `FUNCTION_PACKAGES`.
+    """
     module_name, _, name = target.rpartition(".")
     if module_name.split(".")[0] != "diffusion_policy":
         return False
@@ -89,4 +108,7 @@ def _is_defined_here(target: str) -> bool:
         raise ValueError(message) from None
     if not hasattr(module, name):
         raise ValueError(f"the configuration asks for {target!r}, but {module_name} defines no {name!r}")
-    return getattr(getattr(module, name), "__module__", None) == module_name
+    found = getattr(module, name)
+    if not isinstance(found, type) and not module_name.startswith(FUNCTION_PACKAGES):
+        return False
+    return getattr(found, "__module__", None) == module_name

@@ -28,9 +28,9 @@ class MetricLogger:
         wandb: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
     ):
-        self.json_logger = JsonLogger(output_dir / "logs.json.txt")
         self.tensorboard = _summary_writer(output_dir / "tensorboard") if tensorboard else None
         self.wandb_run = _wandb_run(output_dir, wandb, config) if wandb is not None else None
+        self.json_logger = JsonLogger(output_dir / "logs.json.txt")
 
     def __enter__(self) -> "MetricLogger":
         self.json_logger.__enter__()

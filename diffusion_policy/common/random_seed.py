@@ -6,8 +6,7 @@ import torch
 
 def derived_seed(*entropy: int) -> int:
     """Mix non-negative integers (a run's seed, a step, an episode ...) into one well-spread 63-bit seed."""
-    counted = (len(entropy), *entropy)  # SeedSequence pads with zeros: without the count (5,) would be (5, 0)
-    return int(np.random.SeedSequence(counted).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
 
 
 def derived_generator(*entropy: int) -> torch.Generator:

@@ -26,15 +26,32 @@ class AtomicStore(LocalStore):
     full disk an error here rather than a loss later.
     """
 
+    _loop: asyncio.AbstractEventLoop | None = None  # where zarr runs its writes
+
     async def set(self, key: str, value: Any) -> None:
         """Write one file atomically."""
         self._check_writable()
+        self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(write_atomically, self.root / key, value.to_bytes())
 
     async def set_if_not_exists(self, key: str, value: Any) -> None:
         """Write one file atomically unless there is one."""
         if not (self.root / key).exists():
             await self.set(key, value)
+
+    def finish_writes(self) -> None:
+        """Wait for writes that zarr began.
+
+        It writes several files at once; when one fails it raises, while the others go on in the background
+        and could later replace what was written meanwhile.
+        """
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(_finish_other_tasks(), self._loop).result()
+
+
+async def _finish_other_tasks() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -172,7 +172,7 @@ class ZarrStorage:
         self._check_writable()
         end = self._n_steps + len(next(iter(episode.values())))
         try:
-            self._cut_tail()  # left by a failure that could not be taken back, as on a full disk
+            self._cut_tail()  # left by an earlier attempt or drop that a full disk did not let finish
             for key, values in episode.items():
                 self._write_rows(key, values, end, chunks, compressors)
             self._write_end(end)
@@ -222,6 +222,7 @@ class ZarrStorage:
 
     def _cut_tail(self) -> None:
         """Make the files hold the finished episodes and nothing else."""
+        self._ends.store.finish_writes()
         self._cut_ends(len(self.episode_ends))
         if self._n_steps == 0:
             self._data.clear()

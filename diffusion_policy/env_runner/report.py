@@ -83,11 +83,12 @@ class RolloutResult:
     def to_json(self) -> str:
         """The per-episode table and the time, as JSON text."""
         content = {"wall_time_s": self.wall_time_s, "steps_per_second": self.steps_per_second}
-        return json.dumps({**content, "episodes": [asdict(episode) for episode in self.episodes]}, indent=1)
+        rows = ",\n".join(json.dumps(asdict(episode)) for episode in self.episodes)  # a line per episode
+        return f'{{"summary": {json.dumps(content)},\n"episodes": [\n{rows}\n]}}\n'
 
     @classmethod
     def from_json(cls, text: str) -> "RolloutResult":
         """Read what `to_json` wrote."""
         content = json.loads(text)
         episodes = tuple(EpisodeResult(**episode) for episode in content["episodes"])
-        return cls(episodes, content["wall_time_s"])
+        return cls(episodes, content["summary"]["wall_time_s"])

@@ -105,8 +105,12 @@ class InpaintConditioning:
         return {"input_dim": action_dim + feature_dim}
 
     def trajectory(self, actions: Tensor, features: Tensor) -> Tensor:
-        """What is denoised: actions and features, (B, T, Da + F)."""
-        return torch.cat((actions, features), dim=-1)
+        """What is denoised: actions and features, (B, T, Da + F).
+
+        Features are detached: an encoder must not learn to make itself easy to predict. It learns from the known
+        entries of the condition.
+        """
+        return torch.cat((actions, features.detach()), dim=-1)
 
     def condition(self, features: Tensor, horizon: int, n_obs_steps: int, action_dim: int) -> Condition:
         """Condition on `features` (B, >=To, F)."""

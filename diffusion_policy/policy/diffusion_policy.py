@@ -12,7 +12,7 @@ from diffusion_policy.model.common.lowdim_obs_encoder import LowdimObsEncoder
 from diffusion_policy.model.diffusion.noise_schedule import NoiseSchedule
 from diffusion_policy.model.diffusion.samplers import Denoise, Sampler
 from diffusion_policy.policy.base_policy import BasePolicy
-from diffusion_policy.policy.conditioning import Condition, Conditioning
+from diffusion_policy.policy.conditioning import Condition, Conditioning, GlobalConditioning
 
 
 class DiffusionPolicy(BasePolicy):
@@ -57,6 +57,16 @@ class DiffusionPolicy(BasePolicy):
         super().__init__(shape_meta, horizon, n_obs_steps, n_action_steps)
         if first_action_step is not None:
             self.first_action_step = first_action_step
+        if self.first_action_step + n_action_steps > horizon:
+            raise ValueError(
+                f"horizon={horizon} is too short: the executed steps end before index first_action_step + "
+                f"n_action_steps = {self.first_action_step + n_action_steps}"
+            )
+        if pred_action_steps_only and not isinstance(conditioning, GlobalConditioning):
+            raise ValueError(
+                f"pred_action_steps_only needs GlobalConditioning, got {type(conditioning).__name__}: the others "
+                f"give observations beside the actions of the same steps"
+            )
         self.obs_encoder = LowdimObsEncoder(shape_meta) if obs_encoder is None else obs_encoder
         self.conditioning = conditioning
         feature_dim = cast(int, self.obs_encoder.feature_dim)
@@ -94,8 +104,7 @@ class DiffusionPolicy(BasePolicy):
 
         noisy = self.noise_schedule.add_noise(clean, noise, timestep)
         target = self.noise_schedule.target(clean, noise, timestep)
-        if condition.mask is not None:
-            noisy = torch.where(condition.mask, clean, noisy)
+        noisy = condition.with_known_values(noisy)
         prediction = self.model(noisy, timestep, **condition.denoiser_kwargs)
         error = functional.mse_loss(prediction, target, reduction="none")  # (B, T, D)
         if condition.mask is not None:

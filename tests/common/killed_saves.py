@@ -1,8 +1,9 @@
 """Kill `CheckpointStore.save` at every file operation that Python makes, and look at what is left.
 
-Run as a program by test_checkpoint.py: `python killed_saves.py FOLDER SCENARIO`. A child process repeats the save and ends
-without any clean-up at its n-th file operation, for n = 0, 1, ... until a child gets through. Prints the
-number of kills; raises where the latest checkpoint cannot be loaded or is neither the old nor the new one.
+A program that test_checkpoint.py runs: `python -m tests.common.killed_saves FOLDER SCENARIO`. A child process
+repeats the save and ends without any clean-up at its n-th file operation, for n = 0, 1, ... until a child gets
+through. Prints the number of kills; raises where the latest checkpoint cannot be loaded or is neither the old
+nor the new one.
 """
 
 import os

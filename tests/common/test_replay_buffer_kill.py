@@ -1,6 +1,7 @@
 """Recording a replay buffer survives being killed, a full disk, and every instant in between."""
 
 import errno
+import itertools
 import os
 import runpy
 import shutil
@@ -15,7 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diffusion_policy.common import zarr_files
 from diffusion_policy.common.replay_buffer import ReplayBuffer
+from diffusion_policy.common.zarr_files import write_atomically
 from diffusion_policy.common.zarr_storage import TornTailWarning
 
 SCRIPT = Path(__file__).with_name("record_until_killed.py")
@@ -161,6 +164,48 @@ def test_full_disk(tmp_path, monkeypatch, n_finished):
         buffer.add_episode(make_episode(n_finished))
         for complete in (buffer, ReplayBuffer.create_from_path(path)):
             assert_same_episodes(complete, range(n_finished + 1))
+
+
+def test_dropping_on_a_full_disk_is_finished_later(tmp_path, monkeypatch):
+    path = tmp_path / "recording.zarr"
+    buffer = ReplayBuffer.create_empty_zarr(path)
+    for index in range(3):
+        buffer.add_episode(make_episode(index))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", FullDisk(0))
+        with pytest.raises(OSError, match="No space left"):
+            buffer.drop_episode()
+    assert_same_episodes(reopen(path, "r"), [0, 1, 2])
+    assert_same_episodes(buffer, [0, 1])
+    buffer.add_episode(make_episode(3))
+    assert_same_episodes(buffer, [0, 1, 3])
+    assert_same_episodes(ReplayBuffer.create_from_path(path), [0, 1, 3])
+
+
+@pytest.mark.parametrize("fault", [2, 3, 7, 8])
+def test_writes_of_a_failed_attempt_do_not_come_later(tmp_path, monkeypatch, fault):
+    """The store writes several files at once; when one fails, others are still on their way."""
+    path, n_files = tmp_path / "recording.zarr", itertools.count()
+    buffer = ReplayBuffer.create_empty_zarr(path)
+    if fault % 2:
+        buffer.add_episode(make_episode(0), chunks=CHUNKS)
+
+    def slow_disk_with_one_fault(file, content):
+        if next(n_files) == fault:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if not file.name.startswith(".z"):  # a chunk
+            time.sleep(0.05)
+        write_atomically(file, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zarr_files, "write_atomically", slow_disk_with_one_fault)
+        with pytest.raises(OSError, match="Nothing was lost"):
+            buffer.add_episode(make_episode(99), chunks=CHUNKS)
+    n_finished = buffer.n_episodes
+    buffer.add_episode(make_episode(n_finished), chunks=CHUNKS)
+    time.sleep(0.15)
+    for opened in (buffer, ReplayBuffer.create_from_path(path)):
+        assert_same_episodes(opened, range(n_finished + 1))
 
 
 def test_interrupted_by_the_keyboard(tmp_path, monkeypatch):

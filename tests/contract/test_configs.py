@@ -1,0 +1,126 @@
+"""What every configuration must do; a new YAML is tested by being in `config/`."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from diffusion_policy.common.instantiate import instantiate
+from diffusion_policy.env_runner.seeds import SELECTION_SEEDS, TEST_SEEDS
+from diffusion_policy.policy.base_policy import BasePolicy
+from tests.conftest import REPOSITORY
+from tests.tiny_run import write_episodes
+
+CONFIG = REPOSITORY / "diffusion_policy" / "config"
+
+
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIG / group).glob("*.yaml"))
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_episodes(tmp_path_factory.mktemp("data") / "episodes.zarr", length=40)
+
+
+def composed(data: Path, *overrides: str) -> dict[str, Any]:
+    with initialize_config_module("diffusion_policy.config", version_base="1.3"):
+        config = compose("train", [f"task.dataset.path={data}", *overrides])
+    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+
+
+def built(data: Path, *overrides: str) -> tuple[BasePolicy, Any]:
+    config = composed(data, *overrides)
+    dataset = instantiate(config["task"]["dataset"])
+    policy = instantiate(config["policy"])
+    policy.fit(dataset)
+    return policy, dataset
+
+
+@pytest.mark.parametrize("policy_name", choices("policy"))
+def test_policy(data: Path, policy_name: str) -> None:
+    policy, dataset = built(data, f"policy={policy_name}")
+    batch = dataset.batch(np.arange(3), policy.n_train_obs_steps)
+    trainable = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    if trainable:
+        loss, metrics = policy(batch)
+        loss.backward()
+        assert loss.isfinite()
+        assert torch.equal(metrics["loss"], loss.detach())
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in trainable)
+        grouped = [p for group in policy.param_groups() for p in group["params"]]
+        assert {id(p) for p in grouped} == {id(p) for p in trainable}
+    else:
+        with pytest.raises(NotImplementedError):
+            policy(batch)
+
+    policy.eval()
+    copy, _ = built(data, f"policy={policy_name}")
+    copy.load_state_dict(policy.state_dict())
+    actions = []
+    for model in (policy, policy, copy.eval()):
+        model.reset([0, 1, 2])
+        with torch.inference_mode():
+            result = model.predict_action(batch["obs"], generator=torch.Generator().manual_seed(7))
+        actions.append(result["action"])
+        assert result["action"].shape == (3, policy.n_action_steps, policy.action_dim)
+    assert torch.equal(actions[0], actions[1])
+    assert torch.equal(actions[0], actions[2])
+
+
+@pytest.mark.parametrize("sampler", choices("sampler"))
+def test_sampler(data: Path, sampler: str) -> None:
+    policy, dataset = built(data, f"sampler={sampler}")
+    batch = dataset.batch(np.arange(2), policy.n_obs_steps)
+    with torch.inference_mode():
+        actions = policy.eval().predict_action(batch["obs"])["action"]
+    low, high = policy.normalizer["action"].input_min, policy.normalizer["action"].input_max
+    assert ((actions >= low - 1e-3) & (actions <= high + 1e-3)).all(), "clipped to the recorded range"
+
+
+@pytest.mark.parametrize("recipe", choices("recipe"))
+def test_recipe(data: Path, recipe: str) -> None:
+    config = composed(data, f"recipe={recipe}")
+    policy = instantiate(config["policy"])
+    n_parameters = sum(parameter.numel() for parameter in policy.parameters())
+    assert n_parameters == {"paper": 65_783_298}.get(recipe, n_parameters)
+    assert config["training"]["num_epochs"] > 0
+    assert set(config["training"]) == set(composed(data)["training"]), "a recipe sets no unknown option"
+    instantiate(config["optimizer"])(policy.param_groups())
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("task", choices("task"))
+def test_task(data: Path, task: str) -> None:
+    """A training sample and an observation of the environment look the same."""
+    config = composed(data, f"task={task}")
+    dataset = instantiate(config["task"]["dataset"])
+    sample = dataset.batch(np.arange(1), 1)
+    env = instantiate(config["task"]["env_runner"]["env"])()
+    observation, _ = env.reset(seed=0)
+    observation = observation if isinstance(observation, dict) else {"obs": observation}
+    meta = config["task"]["shape_meta"]
+    assert list(sample["obs"]) == list(meta["obs"]) == list(observation)
+    for key, value in observation.items():
+        assert sample["obs"][key].shape == (1, 1, *value.shape) == (1, 1, *meta["obs"][key]["shape"])
+        assert sample["obs"][key].dtype == torch.float32
+    assert sample["action"].shape[-1:] == env.action_space.shape == tuple(meta["action"]["shape"])
+    assert env.action_space.contains(sample["action"][0, 0].numpy().astype(env.action_space.dtype))
+
+
+def test_unknown_options_are_named(data: Path) -> None:
+    config = composed(data)
+    config["policy"]["horizn"] = 16
+    with pytest.raises(ValueError, match="horizn"):
+        instantiate(config["policy"])
+
+
+def test_seed_ranges_are_disjoint() -> None:
+    human_demonstrations = range(206)
+    assert not set(SELECTION_SEEDS) & set(TEST_SEEDS)
+    assert not set(human_demonstrations) & (set(SELECTION_SEEDS) | set(TEST_SEEDS))
+    assert max(SELECTION_SEEDS, default=0) < 500_000 > max(TEST_SEEDS)
