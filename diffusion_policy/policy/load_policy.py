@@ -29,7 +29,10 @@ def load_policy(
         ValueError: the configuration or the weights are damaged, do not fit each other or are not trusted.
     """
     checkpoint = find_checkpoint(path)
-    policy: BasePolicy = instantiate(checkpoint.config(overrides)["policy"], trusted_targets)
+    config = checkpoint.config(overrides)
+    if "policy" not in config:
+        raise ValueError(f"{checkpoint.path}: its config.yaml has no 'policy'; is it another program's?")
+    policy: BasePolicy = instantiate(config["policy"], trusted_targets)
     try:
         policy.load_state_dict(checkpoint.weights())
     except RuntimeError as error:

@@ -158,7 +158,7 @@ def test_foreign_classes_need_trust(tmp_path, policy):
 EVIL = "{_target_: os.mkdir, _args_: ['%s']}"
 
 
-@pytest.mark.parametrize("hidden", [EVIL, "${oc.create:%s}" % EVIL, "\\${oc.create:%s}" % EVIL])
+@pytest.mark.parametrize("hidden", [EVIL, "${oc.create:" + EVIL + "}", "\\${oc.create:" + EVIL + "}"])
 def test_a_checkpoint_cannot_run_code(tmp_path, checkpoint, hidden):
     made = tmp_path / "made"
     changed = config()
