@@ -11,8 +11,8 @@ import diffusion_policy
 ROOT = Path(diffusion_policy.__file__).resolve().parent
 ANYTHING = ("",)
 
-# A part of the package -> what it may import, by beginnings of names below `diffusion_policy`. Of the parts that
-# fit a module the longest decides.
+# A part of the package -> what it may import, by beginnings of names below `diffusion_policy`.
+# Of the parts that fit a module the longest decides.
 ALLOWED: dict[str, tuple[str, ...]] = {
     "common": ("common",),
     "codecs": ("codecs", "common"),

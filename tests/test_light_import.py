@@ -34,12 +34,5 @@ def test_entry_points_import_nothing_heavy(module):
     assert loaded(module, HEAVY) == []
 
 
-@pytest.mark.parametrize(
-    "module", ["diffusion_policy.workspace.train_workspace", "diffusion_policy.policy.load_policy"]
-)
-def test_training_and_deployment_import_no_simulator(module):
-    assert loaded(module, SIMULATORS) == []
-
-
-def test_an_import_is_noticed():
-    assert loaded("diffusion_policy.policy.base_policy", HEAVY) == ["torch"]
+def test_training_imports_no_simulator_and_no_service():
+    assert loaded("diffusion_policy.workspace.train_workspace", ("torch", *SIMULATORS)) == ["torch"]

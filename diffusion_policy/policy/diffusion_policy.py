@@ -12,6 +12,7 @@ from diffusion_policy.model.common.lowdim_obs_encoder import LowdimObsEncoder
 from diffusion_policy.model.diffusion.noise_schedule import NoiseSchedule
 from diffusion_policy.model.diffusion.samplers import Denoise, Sampler
 from diffusion_policy.policy.base_policy import BasePolicy
+from diffusion_policy.policy.checked_obs import checked_obs
 from diffusion_policy.policy.conditioning import Condition, Conditioning, GlobalConditioning
 
 
@@ -64,8 +65,8 @@ class DiffusionPolicy(BasePolicy):
             )
         if pred_action_steps_only and not isinstance(conditioning, GlobalConditioning):
             raise ValueError(
-                f"pred_action_steps_only needs GlobalConditioning, got {type(conditioning).__name__}: the others "
-                f"give observations beside the actions of the same steps"
+                f"pred_action_steps_only needs GlobalConditioning, got {type(conditioning).__name__}: "
+                f"the others give observations beside the actions of the same steps"
             )
         self.obs_encoder = LowdimObsEncoder(shape_meta) if obs_encoder is None else obs_encoder
         self.conditioning = conditioning
@@ -132,9 +133,13 @@ class DiffusionPolicy(BasePolicy):
         Returns:
             `action` (B, Ta, Da), `action_pred` (B, T, Da), and with in-painting `obs_pred` `{key: (B, T,
             ...)}`.
+
+        Raises:
+            ValueError: an argument has the wrong shape, or an observation is not finite; names it.
         """
-        condition = self._condition(self._features(obs))
+        condition = self._condition(self._features(checked_obs(obs, self.shape_meta, self.n_obs_steps)))
         if committed is not None:
+            self._check_committed(committed, n_rows=condition.shape[0])
             first = 0 if self.pred_action_steps_only else self.first_action_step
             condition = condition.with_known_actions(self.normalizer["action"].normalize(committed), first)
         trajectory = self.conditional_sample(condition, generator=generator, noise=noise)
@@ -169,6 +174,14 @@ class DiffusionPolicy(BasePolicy):
             return (clean.clamp(-1, 1) if self.clip_sample else clean), noise
 
         return denoise
+
+    def _check_committed(self, committed: Tensor, n_rows: int) -> None:
+        rows, n_steps, *dims = committed.shape if committed.ndim > 1 else (len(committed), -1)
+        if (rows, dims) != (n_rows, [self.action_dim]) or not 0 <= n_steps <= self.n_action_steps:
+            raise ValueError(
+                f"committed must have shape ({n_rows}, d, {self.action_dim}) with d at most n_action_steps="
+                f"{self.n_action_steps}, got {tuple(committed.shape)}"
+            )
 
     def _features(self, obs: Mapping[str, Tensor]) -> Tensor:
         """Normalise and encode observations, (B, steps, F)."""

@@ -65,7 +65,7 @@ class TrainWorkspace(BaseWorkspace):
             self.resume()
         self.model = DistributedDataParallel(self.policy) if world_size() > 1 and groups else self.policy
         self.runner = None
-        if is_main_process():
+        if is_main_process() and training["rollout_every"] is not None:
             seeds = list(SELECTION_SEEDS[: training["n_rollouts"]])
             self.runner = self.build(self.config["task"]["env_runner"], seeds=seeds)
 
@@ -91,7 +91,9 @@ class TrainWorkspace(BaseWorkspace):
                         self.save_checkpoint(record)
                 barrier()
         if self.num_epochs == 0 and logger is not None:
-            record = {"epoch": 0, "global_step": 0} | self._rollout()
+            record = {"epoch": 0, "global_step": 0}
+            if self.runner is not None:
+                record |= self._rollout()
             logger.log(record)
             self.save_checkpoint(record)
 
@@ -205,7 +207,7 @@ class TrainWorkspace(BaseWorkspace):
 
     def _rollout(self) -> dict[str, float]:
         """Score on the selection seeds, with intervals."""
-        assert self.runner is not None, "only the main process rolls out"
+        assert self.runner is not None, "rollouts are never due without a runner"
         result = self.runner.run(self.eval_policy)
         record: dict[str, float] = {}
         for name, estimate in result.metrics().items():

@@ -1,9 +1,9 @@
 """Kill `CheckpointStore.save` at every file operation that Python makes, and look at what is left.
 
-A program that test_checkpoint.py runs: `python -m tests.common.killed_saves FOLDER SCENARIO`. A child process
-repeats the save and ends without any clean-up at its n-th file operation, for n = 0, 1, ... until a child gets
-through. Prints the number of kills; raises where the latest checkpoint cannot be loaded or is neither the old
-nor the new one.
+A program that test_checkpoint.py runs: `python -m tests.common.killed_saves FOLDER`. In each scenario a child
+process repeats the save and ends without any clean-up at its n-th file operation, for n = 0, 1, ... until a
+child gets through. Prints the numbers of kills; raises where the latest checkpoint cannot be loaded or is
+neither the old nor the new one.
 """
 
 import os
@@ -70,7 +70,8 @@ def check(folder: Path, scenario: str) -> None:
     assert not list(folder.glob(".tmp-*"))
 
 
-def main(folder: Path, scenario: str) -> None:
+def kill_everywhere(folder: Path, scenario: str) -> int:
+    """Return the number of kills."""
     template = folder / "template"
     store = open_store(template)
     for epoch in SCENARIOS[scenario]:
@@ -87,15 +88,14 @@ def main(folder: Path, scenario: str) -> None:
         try:
             check(trial, scenario)
         except Exception as error:
-            error.add_note(f"after a kill at file operation {kills}")
+            error.add_note(f"scenario {scenario!r}, after a kill at file operation {kills}")
             raise
         if code == 0:
-            break
+            return kills
         assert code == 9, f"the save itself failed with code {code}"
         kills += 1
-    print(kills)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]), sys.argv[2])
+    print(*(kill_everywhere(Path(sys.argv[1]) / scenario, scenario) for scenario in SCENARIOS))

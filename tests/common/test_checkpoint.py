@@ -312,11 +312,10 @@ def test_leftovers_of_a_killed_process_are_removed_on_opening(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
-@pytest.mark.parametrize("scenario", ["first", "next", "again"])
-def test_killed_at_any_file_operation_the_latest_stays(tmp_path, scenario):
-    """`again` saves under the name of the latest once more, as a control policy's run does when repeated."""
+def test_killed_at_any_file_operation_the_latest_stays(tmp_path):
+    """Also where it saves under the name of the latest, as a control policy's run does when repeated."""
     result = subprocess.run(
-        [sys.executable, "-m", "tests.common.killed_saves", str(tmp_path), scenario],
+        [sys.executable, "-m", "tests.common.killed_saves", str(tmp_path)],
         cwd=Path(__file__).resolve().parents[2],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -324,4 +323,6 @@ def test_killed_at_any_file_operation_the_latest_stays(tmp_path, scenario):
         timeout=120,
     )
     assert result.returncode == 0, result.stderr
-    assert int(result.stdout) > 10
+    kills = [int(number) for number in result.stdout.split()]
+    assert len(kills) == 3
+    assert min(kills) > 10

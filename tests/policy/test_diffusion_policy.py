@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -70,12 +71,10 @@ def test_one_generator_makes_actions_repeatable(conditioning, prediction_type, s
     assert torch.equal(first, other) == (prediction_type == "regression")
 
 
-@every_kind
-def test_a_row_with_its_own_generator_does_not_see_who_shares_the_batch(
-    conditioning, prediction_type, sampler
-):
-    """In float32 kernels round by batch size, which these untrained networks amplify: measured up to 2.2e-5."""
-    policy = tiny_policy(conditioning, prediction_type, sampler)
+@every_conditioning
+def test_a_row_with_its_own_generator_does_not_see_who_shares_the_batch(conditioning):
+    """In float32 kernels round by batch size, which these untrained networks amplify: up to 2.2e-5 seen."""
+    policy = tiny_policy(conditioning, sampler="ddpm")
     obs = observations()
     together = policy.predict_action(obs, generator=generators(*range(B)))["action_pred"]
     for row in range(B):
@@ -102,9 +101,9 @@ def test_rows_are_independent_up_to_rounding(conditioning, prediction_type, samp
         torch.testing.assert_close(together[one], sample(one), rtol=0, atol=1e-9)
 
 
-@every_kind
-def test_global_seed_is_the_source_without_a_generator(conditioning, prediction_type, sampler):
-    policy = tiny_policy(conditioning, prediction_type, sampler)
+@every_conditioning
+def test_global_seed_is_the_source_without_a_generator(conditioning):
+    policy = tiny_policy(conditioning, sampler="ddpm")
     results = []
     for _ in range(2):
         torch.manual_seed(3)
@@ -225,6 +224,68 @@ def test_survives_copying_and_pickling():
     for twin in (copy.deepcopy(policy), pickle.loads(pickle.dumps(policy))):
         result = twin.predict_action(observations(), generator=generators(1)[0])["action_pred"]
         assert torch.equal(result, expected)
+
+
+# What is wrong with an observation
+
+
+def broken(key: str, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    obs = observations()
+    return {**obs, key: change(obs[key])}
+
+
+def spoilt(value: float, step: int) -> Callable[[Tensor], Tensor]:
+    def spoil(values: Tensor) -> Tensor:
+        values = values.clone()
+        values[1, step].flatten()[0] = value
+        return values
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "message"),
+    [
+        ("pose", lambda v: v[:, :1], r"obs\['pose'\] must have shape \(B, >=2 steps, 3\), got \(4, 1, 3\)"),
+        ("pose", lambda v: v[..., :2], r"obs\['pose'\] must have shape .*got \(4, 2, 2\)"),
+        ("pose", lambda v: v[:, 0], r"obs\['pose'\] must have shape .*got \(4, 3\)"),
+        ("keypoints", lambda v: v.flatten(2), r"obs\['keypoints'\].*>=2 steps, 2, 2\), got \(4, 2, 4\)"),
+        ("keypoints", lambda v: v[:3], r"obs\['keypoints'\] has 3 rows, but 'pose' has 4"),
+        ("pose", spoilt(float("nan"), 1), r"obs\['pose'\] holds NaN or infinity"),
+        ("keypoints", spoilt(float("inf"), 0), r"obs\['keypoints'\] holds NaN or infinity"),
+        ("keypoints", spoilt(-float("inf"), 0), r"obs\['keypoints'\] holds NaN or infinity"),
+    ],
+)
+@every_conditioning
+def test_a_bad_observation_is_named(conditioning, key, change, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_policy(conditioning).predict_action(broken(key, change))
+
+
+def test_a_missing_observation_is_named_with_those_given():
+    obs = observations()
+    del obs["keypoints"]
+    with pytest.raises(
+        ValueError, match=r"obs has no 'keypoints': got \['pose'\], needs \['pose', 'keypoints'\]"
+    ):
+        tiny_policy().predict_action(obs)
+
+
+def test_what_the_policy_does_not_read_may_be_anything():
+    policy = tiny_policy()
+    obs = observations(n_steps=TO + 1)
+    expected = policy.predict_action(obs, generator=generators(1)[0])["action"]
+    obs["pose"][:, TO:] = torch.nan
+    obs["other"] = torch.full((1,), torch.nan)
+    assert torch.equal(policy.predict_action(obs, generator=generators(1)[0])["action"], expected)
+
+
+@pytest.mark.parametrize("shape", [(B, TA + 1, DA), (1, 1, DA), (B, 1, DA + 1), (B, DA), (B,), (B, 1, DA, 1)])
+def test_committed_actions_of_another_shape_are_refused(shape):
+    with pytest.raises(
+        ValueError, match=r"committed must have shape \(4, d, 2\) with d at most n_action_steps=3"
+    ):
+        tiny_policy().predict_action(observations(), committed=torch.zeros(shape))
 
 
 # Learning

@@ -159,7 +159,7 @@ def test_one_accumulated_step_has_the_mean_gradient(data: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("policy", ["zero", "random", "nearest_neighbor"])
 def test_a_policy_without_parameters_is_fitted_and_saved(data: Path, tmp_path: Path, policy: str) -> None:
-    train(tiny_config(data, f"policy={policy}"), str(tmp_path))
+    train(tiny_config(data, f"policy={policy}", "training.rollout_every=1"), str(tmp_path))
     assert "rollout/score" in training_records(tmp_path)[-1]
     assert load_policy(tmp_path).predict_action({"obs": torch.zeros(1, 2, 20)})["action"].isfinite().all()
 

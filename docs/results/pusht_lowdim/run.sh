@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Every number of docs/results/pusht_lowdim: run from the repository's root, with the human demonstrations in place.
+#   bash docs/results/pusht_lowdim/run.sh [OUT]
+# Finished trainings and evaluations are not repeated; a run that was killed goes on.
+set -euo pipefail
+OUT=${1:-data/results/pusht_lowdim}
+PYTHON=${PYTHON:-.venv/bin/python}
+SEEDS="42 43 44"
+
+train() { # NAME override...: as `python train.py`, into $OUT/NAME
+  local name=$1; shift
+  [ -e "$OUT/$name/done" ] || { $PYTHON train.py hydra.run.dir="$OUT/$name" "$@" && touch "$OUT/$name/done"; }
+}
+
+evaluate() { # NAME [option...]: the latest checkpoint on the 500 test seeds, into $OUT/eval/NAME
+  local name=$1; shift
+  [ -e "$OUT/eval/$name/eval_log.json" ] || $PYTHON eval.py -c "$OUT/$name" -o "$OUT/eval/$name" "$@"
+}
+
+for episodes in 90 null; do
+  data="task.dataset.max_train_episodes=$episodes"
+  for seed in $SEEDS; do
+    for policy in diffusion_unet regression_unet; do
+      train "${policy}_${episodes}_$seed" policy=$policy training.seed="$seed" "$data" training.rollout_every=1
+      evaluate "${policy}_${episodes}_$seed"
+    done
+  done
+  train "nearest_neighbor_$episodes" policy=nearest_neighbor "$data"
+  evaluate "nearest_neighbor_$episodes"
+done
+for control in zero random; do
+  train "$control" policy=$control
+  evaluate "$control"
+done
+train replay policy=replay training.rollout_every=null
+evaluate replay --seeds 0:206
+
+folders() { for seed in $SEEDS; do printf '%s/eval/%s_%s,' "$OUT" "$1" "$seed"; done | sed 's/,$//'; }
+for episodes in 90 null; do
+  echo "episodes: $episodes"
+  $PYTHON -m diffusion_policy.scripts.results_table \
+    "diffusion=$(folders "diffusion_unet_$episodes")" "regression=$(folders "regression_unet_$episodes")" \
+    "nearest neighbour=$OUT/eval/nearest_neighbor_$episodes" "random=$OUT/eval/random" "zero=$OUT/eval/zero"
+done
