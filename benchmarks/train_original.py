@@ -1,11 +1,12 @@
 """Train the original implementation on Push-T keypoints, to be scored beside ours.
 
-    python benchmarks/train_original.py --original CHECKOUT --data ZARR --output state.pt [--prepare MODULE] [KEY=VALUE ...]
+    python benchmarks/train_original.py --original CHECKOUT --data ZARR --output state.pt [KEY=VALUE ...]
     python benchmarks/original_as_checkpoint.py state.pt RUN recipe=small ...      # then eval.py -c RUN
 
-CHECKOUT is a checkout of real-stanford/diffusion_policy whose requirements are installed; MODULE, if given, is imported first
-and may mend what today's packages lack. KEY=VALUE are overrides in the original's words. Its own workspace trains; only the
-reading of the data (its calls are zarr 2's) and rollouts (none) are replaced. Saves the state dict of its averaged policy.
+CHECKOUT is a checkout of real-stanford/diffusion_policy whose requirements are installed; `--prepare MODULE` imports
+a module first, which may mend what today's packages lack. KEY=VALUE are overrides in the original's words. Its own
+workspace trains; only the reading of the data (its calls are zarr 2's) and rollouts (none) are replaced. Saves the
+state dict of its averaged policy.
 """
 
 import argparse
@@ -22,7 +23,11 @@ OVERRIDES = [
     "training.val_every=1000000",
     "training.sample_every=1000000",
     "logging.mode=disabled",
-    *[f"{loader}.{key}" for loader in ("dataloader", "val_dataloader") for key in ("num_workers=0", "pin_memory=False")],
+    *[
+        f"{loader}.{key}"
+        for loader in ("dataloader", "val_dataloader")
+        for key in ("num_workers=0", "pin_memory=False")
+    ],
 ]
 
 
@@ -39,8 +44,9 @@ def parse_arguments() -> argparse.Namespace:
 def replace_what_cannot_run() -> None:
     """Read the data with today's zarr, and roll out nothing."""
     import zarr
-    from diffusion_policy.common.replay_buffer import ReplayBuffer
     from diffusion_policy.env_runner.base_lowdim_runner import BaseLowdimRunner
+
+    from diffusion_policy.common.replay_buffer import ReplayBuffer
 
     def copy_from_path(cls: Any, zarr_path: str, keys: list[str], **_: Any) -> Any:
         group = zarr.open_group(zarr_path, mode="r")

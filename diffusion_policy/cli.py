@@ -60,7 +60,7 @@ def eval_main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     def run() -> None:
-        from diffusion_policy.env_runner.seeds import TEST_SEEDS, parse_seeds
+        from diffusion_policy.common.evaluation_seeds import TEST_SEEDS, parse_seeds
         from diffusion_policy.scripts.evaluate import evaluate
 
         result = evaluate(

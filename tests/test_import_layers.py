@@ -32,7 +32,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "": ("policy.load_policy",),  # diffusion_policy/__init__.py: what users reach all else through
 }
 FREE = {"diffusion_policy.__version__", "diffusion_policy.__file__"}  # known before any module is imported
-KNOWN_DEFECTS = {"workspace.train_workspace -> env_runner.seeds"}
 
 
 def module_name(path: Path) -> str:
@@ -148,14 +147,7 @@ def graph() -> dict[str, dict[str, bool]]:
 
 
 def test_every_arrow_is_allowed(graph):
-    assert set(forbidden_arrows(graph)) - KNOWN_DEFECTS == set()
-
-
-@pytest.mark.xfail(
-    strict=True, reason="the design lets workspace import no env_runner: seeds belong to common"
-)
-def test_no_known_defect_is_left(graph):
-    assert KNOWN_DEFECTS & set(forbidden_arrows(graph)) == set()
+    assert set(forbidden_arrows(graph)) == set()
 
 
 def test_no_modules_import_each_other(graph):

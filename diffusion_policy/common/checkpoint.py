@@ -137,7 +137,7 @@ class CheckpointStore:
         """The best checkpoints, best first; of equal ones the earlier first. A metric that is NaN is none."""
         sign = -1 if self.mode == "max" else 1
         scored = [
-            (sign * metrics[self.monitor_key], path.name, Checkpoint(path))
+            (sign * metrics[self.monitor_key], _epoch(path), Checkpoint(path))
             for path in self.folder.glob(f"{_NAME_PREFIX}*")
             if (path / METRICS).is_file()
             for metrics in [Checkpoint(path).metrics()]
@@ -199,3 +199,7 @@ class CheckpointStore:
                 (path / TRAINING_STATE).unlink(missing_ok=True)
             else:
                 remove_directory(path)
+
+
+def _epoch(path: Path) -> int:
+    return int(path.name.removeprefix(_NAME_PREFIX).partition("-")[0])

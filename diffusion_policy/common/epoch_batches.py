@@ -8,21 +8,25 @@ from diffusion_policy.common.distributed import rank, world_size
 class EpochBatches:
     """Shuffled batches of window rows; every epoch has its own order.
 
-    With several processes each takes an equal part of every batch; rows of the last batch that cannot be shared out
-    equally are left out.
+    With several processes each takes an equal part of every batch; rows of the last batch that cannot be shared
+    out equally are left out.
 
     Args:
         n_windows: number of windows to draw from.
-        batch_size: rows of a batch over all processes; the last one of an epoch may be smaller.
+        batch_size: rows of a batch over all processes, a multiple of their number; the last batch of an epoch
+            may be smaller.
         seed: of the order.
     """
 
     def __init__(self, n_windows: int, batch_size: int, seed: int):
-        if n_windows < 1:
-            raise ValueError("the dataset has no training window: give it more episodes or a shorter horizon")
-        if batch_size < world_size():
+        if n_windows < world_size():
             raise ValueError(
-                f"batch_size {batch_size} is smaller than the number of processes {world_size()}"
+                f"the dataset has {n_windows} training windows for {world_size()} processes: "
+                f"give it more episodes or a shorter horizon"
+            )
+        if batch_size < 1 or batch_size % world_size():
+            raise ValueError(
+                f"batch_size must be a positive multiple of the number of processes {world_size()}, got {batch_size}"
             )
         self.n_windows = n_windows
         self.batch_size = batch_size

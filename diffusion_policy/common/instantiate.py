@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import hydra.utils
@@ -13,6 +14,8 @@ TRUSTED_TARGETS = frozenset(
 )
 # Elsewhere only classes are targets: functions such as `load_policy` could be told to trust more names.
 FUNCTION_PACKAGES = ("diffusion_policy.model.", "diffusion_policy.env.")
+
+_HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
 
 
 class UntrustedTargetError(ValueError):
@@ -35,16 +38,18 @@ def instantiate(config: Any, trusted: Sequence[str] = (), **kwargs: Any) -> Any:
     plain = config
     if isinstance(config, DictConfig | ListConfig):
         plain = OmegaConf.to_container(config, resolve=True)
-    for target in _targets(plain):
-        _check_trusted(target, trusted)
+    nodes = list(_nodes(plain))
+    for node in nodes:
+        _check_trusted(str(node["_target_"]), trusted)
     _check_resolved(plain)
+    for node in nodes:
+        if node.get("_partial_"):
+            _check_keywords(node)
     try:
         return hydra.utils.instantiate(plain, _convert_="all", **kwargs)
     except InstantiationException as error:
         cause = _first_cause(error)
-        if isinstance(
-            cause, TypeError
-        ):  # mostly an unknown or missing argument: Hydra's text names the target
+        if isinstance(cause, TypeError):  # an unknown or missing argument: Hydra's text names the target
             raise ValueError(str(error)) from error
         raise cause from None
 
@@ -56,16 +61,26 @@ def _first_cause(error: BaseException) -> BaseException:
     return error
 
 
-def _targets(node: Any) -> Iterator[str]:
-    """All `_target_` values below `node`."""
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield str(node["_target_"])
-        for value in node.values():
-            yield from _targets(value)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            yield from _targets(value)
+def _nodes(config: Any) -> Iterator[Mapping[str, Any]]:
+    """All parts of `config` that have a `_target_`."""
+    if isinstance(config, Mapping):
+        if "_target_" in config:
+            yield config
+        for value in config.values():
+            yield from _nodes(value)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            yield from _nodes(value)
+
+
+def _check_keywords(node: Mapping[str, Any]) -> None:
+    """Name an unknown argument of a partial now, not when the partial is called."""
+    target = hydra.utils.get_object(node["_target_"])
+    keywords = {key: value for key, value in node.items() if key not in _HYDRA_KEYS}
+    try:
+        signature(target).bind_partial(*node.get("_args_", ()), **keywords)
+    except TypeError as error:
+        raise ValueError(f"{node['_target_']}: {error}") from error
 
 
 def _check_resolved(node: Any) -> None:

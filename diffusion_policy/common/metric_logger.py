@@ -13,6 +13,8 @@ class MetricLogger:
 
     Args:
         output_dir: of the run.
+        global_step: of the checkpoint from which the run goes on: records beyond it are cut, as they will be
+            written again.
         tensorboard: also write TensorBoard events below `tensorboard/`.
         wandb: arguments of `wandb.init` to also log there, or None.
         config: of the run, shown by Weights & Biases.
@@ -24,13 +26,15 @@ class MetricLogger:
     def __init__(
         self,
         output_dir: Path,
+        global_step: int = 0,
         tensorboard: bool = False,
         wandb: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
     ):
-        self.tensorboard = _summary_writer(output_dir / "tensorboard") if tensorboard else None
+        self.tensorboard = _summary_writer(output_dir / "tensorboard", global_step) if tensorboard else None
         self.wandb_run = _wandb_run(output_dir, wandb, config) if wandb is not None else None
         self.json_logger = JsonLogger(output_dir / "logs.json.txt")
+        self.json_logger.truncate_after(global_step)
 
     def __enter__(self) -> "MetricLogger":
         self.json_logger.__enter__()
@@ -48,10 +52,6 @@ class MetricLogger:
         if self.wandb_run is not None:
             self.wandb_run.finish(exit_code=0 if exception is None else 1)
 
-    def truncate_after(self, global_step: int) -> None:
-        """Cut JSON records beyond `global_step`: the run resumes there and will write them again."""
-        self.json_logger.truncate_after(global_step)
-
     def log(self, record: Mapping[str, float]) -> None:
         """Write one record; `record["global_step"]` is the number of optimizer steps made."""
         self.json_logger.log(record)
@@ -63,12 +63,12 @@ class MetricLogger:
             self.wandb_run.log(dict(record), step=step)
 
 
-def _summary_writer(folder: Path) -> Any:
+def _summary_writer(folder: Path, global_step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ImportError('TensorBoard is missing: pip install "diffusion_policy[tensorboard]"') from error
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=global_step + 1)  # hides what is beyond
 
 
 def _wandb_run(output_dir: Path, arguments: Mapping[str, Any], config: Mapping[str, Any] | None) -> Any:

@@ -6,7 +6,8 @@ import torch
 
 def derived_seed(*entropy: int) -> int:
     """Mix non-negative integers (a run's seed, a step, an episode ...) into one well-spread 63-bit seed."""
-    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+    words = (len(entropy), *entropy)  # SeedSequence alone takes (5,) and (5, 0) for the same
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
 
 
 def derived_generator(*entropy: int) -> torch.Generator:

@@ -113,6 +113,7 @@ class DiffusionPolicy(BasePolicy):
         loss = error.mean()
         return loss, {"loss": loss.detach()}
 
+    @torch.no_grad()
     def predict_action(
         self,
         obs: Mapping[str, Tensor],

@@ -7,10 +7,10 @@ from typing import Any
 
 from diffusion_policy.common.atomic_write import atomic_write_text
 from diffusion_policy.common.checkpoint import find_checkpoint
+from diffusion_policy.common.evaluation_seeds import TEST_SEEDS
 from diffusion_policy.common.instantiate import instantiate
 from diffusion_policy.common.provenance import provenance
 from diffusion_policy.env_runner.report import RolloutResult
-from diffusion_policy.env_runner.seeds import TEST_SEEDS
 from diffusion_policy.policy.load_policy import load_policy
 
 

@@ -14,13 +14,13 @@ from tqdm import tqdm
 
 from diffusion_policy.common.distributed import barrier, is_main_process, process_group, world_size
 from diffusion_policy.common.epoch_batches import EpochBatches
+from diffusion_policy.common.evaluation_seeds import SELECTION_SEEDS
 from diffusion_policy.common.metric_logger import MetricLogger
 from diffusion_policy.common.random_seed import derived_generator, derived_seed
-from diffusion_policy.env_runner.seeds import SELECTION_SEEDS
 from diffusion_policy.model.common.lr_scheduler import get_scheduler
 from diffusion_policy.workspace.base_workspace import BaseWorkspace
 
-_VALIDATION_STREAM, _SAMPLE_STREAM = 1, 2  # names of random streams beside the training's
+_TRAINING, _VALIDATION, _SAMPLING = 0, 1, 2  # names of random streams
 
 
 class TrainWorkspace(BaseWorkspace):
@@ -40,7 +40,6 @@ class TrainWorkspace(BaseWorkspace):
                 return
             self.save_provenance()
             with self._metric_logger() as logger:
-                logger.truncate_after(self.global_step)
                 self._train(logger)
 
     def _prepare(self) -> None:
@@ -71,7 +70,9 @@ class TrainWorkspace(BaseWorkspace):
 
     def _metric_logger(self) -> MetricLogger:
         logging = self.config["logging"]
-        return MetricLogger(self.output_dir, logging["tensorboard"], logging["wandb"], self.config)
+        return MetricLogger(
+            self.output_dir, self.global_step, logging["tensorboard"], logging["wandb"], self.config
+        )
 
     def _train(self, logger: MetricLogger | None) -> None:
         """Run the epochs that are left; only the main process has a logger."""
@@ -120,7 +121,7 @@ class TrainWorkspace(BaseWorkspace):
         """Average the gradient over the micro-batches; move weights, learning rate and average."""
         assert self.optimizer is not None, "a policy without parameters has no steps"
         assert self.lr_scheduler is not None, "the optimizer comes with its schedule"
-        torch.manual_seed(derived_seed(self.seed, self.global_step))
+        torch.manual_seed(derived_seed(self.seed, _TRAINING, self.global_step))
         totals: dict[str, Tensor] = {}
         for i, rows in enumerate(micro_batches):
             last = i == len(micro_batches) - 1
@@ -187,7 +188,7 @@ class TrainWorkspace(BaseWorkspace):
             return {}
         losses = []
         with torch.random.fork_rng(devices=self._rng_devices()):
-            torch.manual_seed(derived_seed(self.seed, _VALIDATION_STREAM))
+            torch.manual_seed(derived_seed(self.seed, _VALIDATION))
             for rows in np.array_split(np.arange(len(dataset)), -(-len(dataset) // 256)):
                 batch = dataset.batch(rows, self.policy.n_train_obs_steps)
                 loss, _ = self.eval_policy.eval().compute_loss(batch)
@@ -198,9 +199,9 @@ class TrainWorkspace(BaseWorkspace):
     @torch.no_grad()
     def _action_error(self) -> dict[str, float]:
         """Mean squared error of sampled actions on a fixed training batch, in the action's units squared."""
-        rows = np.random.default_rng([self.seed, _SAMPLE_STREAM]).permutation(len(self.dataset))[:64]
+        rows = np.random.default_rng(derived_seed(self.seed, _SAMPLING)).permutation(len(self.dataset))[:64]
         batch = self.dataset.batch(rows, self.policy.n_obs_steps)
-        generator = derived_generator(self.seed, _SAMPLE_STREAM)
+        generator = derived_generator(self.seed, _SAMPLING)
         predicted = self.eval_policy.eval().predict_action(batch["obs"], generator=generator)
         executed = self.eval_policy.executed_part(batch["action"])["action"]
         return {"train_action_mse_error": torch.mean((predicted["action"] - executed) ** 2).item()}

@@ -213,7 +213,6 @@ def test_of_equal_scores_the_earlier_is_best(tmp_path):
     assert epochs(store.best()) == [0, 1]
 
 
-@pytest.mark.xfail(strict=True, reason="names are compared as text: epoch=10000 comes before epoch=9999")
 def test_of_equal_scores_the_earlier_is_best_beyond_9999_epochs(tmp_path):
     store = store_at(tmp_path, k=1)
     for epoch in (9999, 10_000):

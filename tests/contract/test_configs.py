@@ -9,8 +9,8 @@ import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
+from diffusion_policy.common.evaluation_seeds import SELECTION_SEEDS, TEST_SEEDS
 from diffusion_policy.common.instantiate import instantiate
-from diffusion_policy.env_runner.seeds import SELECTION_SEEDS, TEST_SEEDS
 from diffusion_policy.policy.base_policy import BasePolicy
 from tests.conftest import REPOSITORY
 from tests.tiny_run import write_episodes

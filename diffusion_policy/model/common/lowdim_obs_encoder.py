@@ -25,12 +25,12 @@ class LowdimObsEncoder(nn.Module):
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
         """Encode `{key: (B, steps, *shape)}` as features (B, steps, feature_dim)."""
-        return torch.cat([obs[key].flatten(start_dim=2) for key in self.shapes], dim=-1)
+        return torch.cat([obs[key].reshape(*obs[key].shape[:2], -1) for key in self.shapes], dim=-1)
 
     def decode(self, features: Tensor) -> dict[str, Tensor]:
         """Split features (B, steps, feature_dim) into `{key: (B, steps, *shape)}` again."""
         parts = features.split([prod(shape) for shape in self.shapes.values()], dim=-1)
         return {
-            key: part.unflatten(-1, shape or (1,))
+            key: part.reshape(*part.shape[:2], *shape)
             for (key, shape), part in zip(self.shapes.items(), parts, strict=True)
         }

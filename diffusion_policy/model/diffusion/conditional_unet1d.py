@@ -241,7 +241,8 @@ class ConditionalUnet1D(nn.Module):
                 f"the network was built with global_cond_dim={self.global_cond_dim}"
             )
         timestep = torch.as_tensor(timestep, dtype=torch.long, device=sample.device).expand(sample.shape[0])
-        embedding = self.diffusion_step_encoder(timestep)
+        embedding = self.diffusion_step_encoder[0](timestep).to(sample.dtype)
+        embedding = self.diffusion_step_encoder[1:](embedding)
         return embedding if global_cond is None else torch.cat((embedding, global_cond), dim=-1)
 
     def _encode_local(self, local_cond: Tensor | None, cond: Tensor) -> list[Tensor]:

@@ -22,7 +22,10 @@ Sampler = Callable[..., Tensor]
 
 
 def spaced_timesteps(schedule: NoiseSchedule, steps: int | None, offset: int = 0) -> list[int]:
-    """`steps` diffusion steps, `N // steps` apart, from the noisiest down to `offset`; None takes all N."""
+    """Diffusion steps `(steps - 1) * (N // steps), ..., N // steps, 0`, each plus `offset`; None takes all N.
+
+    So diffusers spaces them ("leading"). Where `N // steps` is 1 or `steps` is 1 the first is far from the noisiest.
+    """
     n_train = schedule.num_train_timesteps
     steps = n_train if steps is None else steps
     if not 1 <= steps <= n_train:

@@ -110,10 +110,8 @@ def test_residual_block_is_its_formula(cond_predict_scale, out_channels):
 
     modulation = block.cond_encoder[1](functional.mish(cond))[..., None]
     h = conv_block("blocks.0", x)
-    if cond_predict_scale:
-        h = modulation[:, :out_channels] * h + modulation[:, out_channels:]
-    else:
-        h = h + modulation
+    scale, bias = modulation.split(out_channels, dim=1) if cond_predict_scale else (1, modulation)
+    h = scale * h + bias
     residual = x if out_channels == 8 else block.residual_conv(x)
     torch.testing.assert_close(block(x, cond), conv_block("blocks.1", h) + residual)
 
