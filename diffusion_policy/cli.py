@@ -5,6 +5,7 @@ Nothing heavy is imported before the arguments are understood.
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -90,7 +91,7 @@ def data_main(arguments: Sequence[str] | None = None) -> None:
     def run() -> None:
         from diffusion_policy.dataset.download import download_pusht
 
-        download_pusht(options.destination)
+        download_pusht(options.destination or os.environ.get("DIFFUSION_POLICY_DATA", "data"))
 
     _report_user_errors(run)
 

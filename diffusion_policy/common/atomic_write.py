@@ -2,7 +2,7 @@
 
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,19 +10,29 @@ from pathlib import Path
 TEMPORARY_PREFIX = ".tmp-"
 
 
-def atomic_write_text(path: Path, text: str) -> None:
-    """Write `text` to `path`; a reader sees the old content or the new."""
-    handle, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
+def temporary_path(path: Path) -> Path:
+    """A fresh name beside `path` for what is still being written, or on its way out."""
+    return path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{path.name}")
+
+
+def atomic_write(path: Path, content: bytes) -> None:
+    """Write a file; a reader sees the old content or the new. Its folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_path(path)
     try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp's is for its owner alone
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """Write a text file as `atomic_write` does."""
+    atomic_write(path, text.encode())
 
 
 @contextmanager
@@ -34,12 +44,12 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     """
     if path.exists():
         raise FileExistsError(f"{path} exists already; remove it or choose another name")
-    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
+    temporary = temporary_path(path)
+    temporary.mkdir()
     try:
         yield temporary
         for file in temporary.iterdir():
             _to_disk(file)
-        temporary.chmod(0o755)
         os.rename(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -51,17 +61,39 @@ def _to_disk(file: Path) -> None:
         os.fsync(opened.fileno())
 
 
+def move_into_place(finished: Path, target: Path) -> None:
+    """Give a finished file or folder its final name; what had that name before is deleted afterwards."""
+    if finished.is_file() and not target.is_dir():
+        os.replace(finished, target)
+        return
+    aside = temporary_path(target)
+    if target.exists():
+        os.rename(target, aside)
+    os.rename(finished, target)
+    remove(aside)
+
+
 def remove_directory(path: Path) -> None:
     """Remove a folder such that a reader sees the whole of it or nothing."""
-    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
-    os.rename(path, temporary / path.name)
-    shutil.rmtree(temporary)
+    aside = temporary_path(path)
+    os.rename(path, aside)
+    shutil.rmtree(aside)
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Remove what a killed process left unfinished in `folder`."""
-    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
+def remove(path: Path) -> None:
+    """Remove a file or a whole folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_temporaries(folder: Path) -> int:
+    """Remove what a killed process left unfinished below `folder`; returns how many there were."""
+    leftovers = list(folder.rglob(f"{TEMPORARY_PREFIX}*"))
+    for leftover in leftovers:
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
+    return len(leftovers)

@@ -1,9 +1,6 @@
 """Zarr v2 groups on disk: open them, and write files that a crash cannot tear."""
 
 import asyncio
-import os
-import shutil
-import uuid
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,9 +10,9 @@ import zarr
 from numcodecs.abc import Codec
 from zarr.storage import LocalStore, ZipStore
 
-Folder = Path | zipfile.Path
+from diffusion_policy.common.atomic_write import TEMPORARY_PREFIX, atomic_write
 
-PARTIAL_SUFFIX = ".partial"
+Folder = Path | zipfile.Path
 
 
 class AtomicStore(LocalStore):
@@ -32,7 +29,7 @@ class AtomicStore(LocalStore):
         """Write one file atomically."""
         self._check_writable()
         self._loop = asyncio.get_running_loop()
-        await asyncio.to_thread(write_atomically, self.root / key, value.to_bytes())
+        await asyncio.to_thread(atomic_write, self.root / key, value.to_bytes())
 
     async def set_if_not_exists(self, key: str, value: Any) -> None:
         """Write one file atomically unless there is one."""
@@ -52,54 +49,6 @@ class AtomicStore(LocalStore):
 async def _finish_other_tasks() -> None:
     others = asyncio.all_tasks() - {asyncio.current_task()}
     await asyncio.gather(*others, return_exceptions=True)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file by new content in one step; a crash leaves the old one (and a `.partial` beside it)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_path(path)
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def partial_path(path: Path) -> Path:
-    """A fresh name beside `path` for what is still being written."""
-    return path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
-
-
-def remove_partials(root: Path) -> int:
-    """Delete what interrupted writes left behind under `root`; returns how many there were."""
-    partials = list(root.rglob(f"*{PARTIAL_SUFFIX}"))
-    for partial in partials:
-        remove(partial)
-    return len(partials)
-
-
-def remove(path: Path) -> None:
-    """Delete a file or a whole directory, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def move_into_place(finished: Path, target: Path) -> None:
-    """Give a finished file or directory its final name; what had that name before is deleted afterwards."""
-    if finished.is_file() and not target.is_dir():
-        finished.replace(target)
-        return
-    aside = partial_path(target)
-    if target.exists():
-        target.rename(aside)
-    finished.rename(target)
-    remove(aside)
 
 
 def open_group(path: Path, mode: str) -> tuple[zarr.Group, Folder]:
@@ -159,7 +108,7 @@ def array_names(folder: Folder) -> list[str]:
     return sorted(
         item.name
         for item in folder.iterdir()
-        if (item / ".zarray").exists() and not item.name.endswith(PARTIAL_SUFFIX)
+        if (item / ".zarray").exists() and not item.name.startswith(TEMPORARY_PREFIX)
     )
 
 

@@ -14,18 +14,15 @@ from pathlib import Path
 import numpy as np
 import zarr
 
+from diffusion_policy.common.atomic_write import move_into_place, remove, remove_temporaries, temporary_path
 from diffusion_policy.common.chunking import Chunks, Compressors, chunks_of, compressor_of
 from diffusion_policy.common.stored_array import StoredArray
 from diffusion_policy.common.zarr_files import (
     array_names,
     create_array,
     create_group,
-    move_into_place,
     open_group,
     open_member,
-    partial_path,
-    remove,
-    remove_partials,
     write_array,
 )
 
@@ -149,9 +146,9 @@ class ZarrStorage:
     def _mend(self) -> None:
         # Consolidated metadata repeat the array lengths, which recording would make untrue.
         (self._path / ".zmetadata").unlink(missing_ok=True)
-        n_partials = remove_partials(self._path)
-        if n_partials:
-            logger.warning("%s: removed %d files of an interrupted write", self.where, n_partials)
+        n_leftovers = remove_temporaries(self._path)
+        if n_leftovers:
+            logger.warning("%s: removed %d files of an interrupted write", self.where, n_leftovers)
         self._cut_tail()
         # Beyond its shape, the last chunk may hold ends of dropped episodes, which growing would revive.
         self._ends[:] = self.episode_ends
@@ -242,9 +239,9 @@ class ZarrStorage:
         """Set an array of `meta`; the old one is replaced once the new one is complete."""
         self._check_writable()
         folder = self._path / "meta" / name
-        partial = partial_path(folder)
-        write_array(self._meta_group, partial.name, value, tuple(max(1, n) for n in value.shape), None)
-        move_into_place(partial, folder)
+        temporary = temporary_path(folder)
+        write_array(self._meta_group, temporary.name, value, tuple(max(1, n) for n in value.shape), None)
+        move_into_place(temporary, folder)
 
     def _check_writable(self) -> None:
         if self._mode == "r":
@@ -283,11 +280,11 @@ def create_zarr(path: Path) -> None:
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise FileExistsError(f"{path} exists; open it with mode='a' to add to it, or choose another path")
-    partial = partial_path(path)
-    group = create_group(partial)
+    temporary = temporary_path(path)
+    group = create_group(temporary)
     group.create_group("data")
     create_array(
         group.create_group("meta"), "episode_ends", (0,), np.dtype(np.int64), (ENDS_PER_CHUNK,), None
     )
     remove(path)
-    partial.rename(path)
+    temporary.rename(path)

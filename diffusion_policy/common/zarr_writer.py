@@ -7,15 +7,13 @@ from pathlib import Path
 import numpy as np
 import zarr
 
+from diffusion_policy.common.atomic_write import move_into_place, remove, temporary_path
 from diffusion_policy.common.chunking import Chunks, Compressors, chunks_of, compressor_of
 from diffusion_policy.common.stored_array import StoredArray
 from diffusion_policy.common.zarr_files import (
     Folder,
     create_array,
     create_group,
-    move_into_place,
-    partial_path,
-    remove,
     write_array,
 )
 
@@ -28,7 +26,7 @@ def save_zarr(
     compressors: Compressors,
 ) -> None:
     """Write the replay buffer layout under a temporary name, then rename it to `path`, replacing the old."""
-    folder, archive = partial_path(path), partial_path(path)
+    folder, archive = temporary_path(path), temporary_path(path)
     try:
         _write_folder(folder, data, meta, chunks, compressors)
         if path.suffix == ".zip":

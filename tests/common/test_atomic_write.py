@@ -40,7 +40,7 @@ def test_text_can_be_read_by_others(tmp_path):
     assert stat.S_IMODE((tmp_path / "latest").stat().st_mode) == 0o644
 
 
-@pytest.mark.parametrize("step", ["fdopen", "fsync", "replace"])
+@pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_interrupted_text_leaves_the_old_one(tmp_path, monkeypatch, step):
     path = tmp_path / "latest"
     atomic_write_text(path, "old")

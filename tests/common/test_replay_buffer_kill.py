@@ -44,7 +44,7 @@ def reopen(path, mode):
 
 
 def assert_no_debris(path):
-    assert not [file.name for file in path.rglob("*.partial")]
+    assert not [file.name for file in path.rglob(".tmp-*")]
 
 
 def run_and_kill(path, rng, kill_at):

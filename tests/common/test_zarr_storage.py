@@ -132,7 +132,7 @@ class TestTornTail:
         root = zarr.open_group(path, mode="r+", zarr_format=2)
         root["data"].create_array("action", shape=(6, 2), dtype=np.float32)
         (path / "data/image").mkdir()
-        (path / "data/image/0.0.partial").touch()
+        (path / "data/image/.tmp-0.0").touch()
         with pytest.warns(TornTailWarning, match="6 steps after the 0 finished"):
             assert list(ReplayBuffer.create_from_path(path).keys()) == []
         with pytest.warns(TornTailWarning, match="6 steps"):
