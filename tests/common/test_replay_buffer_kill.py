@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from diffusion_policy.common import zarr_files
+from diffusion_policy.common.atomic_write import atomic_write
 from diffusion_policy.common.replay_buffer import ReplayBuffer
-from diffusion_policy.common.zarr_files import write_atomically
 from diffusion_policy.common.zarr_storage import TornTailWarning
 
 SCRIPT = Path(__file__).with_name("record_until_killed.py")
@@ -195,10 +195,10 @@ def test_writes_of_a_failed_attempt_do_not_come_later(tmp_path, monkeypatch, fau
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         if not file.name.startswith(".z"):  # a chunk
             time.sleep(0.05)
-        write_atomically(file, content)
+        atomic_write(file, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(zarr_files, "write_atomically", slow_disk_with_one_fault)
+        patch.setattr(zarr_files, "atomic_write", slow_disk_with_one_fault)
         with pytest.raises(OSError, match="Nothing was lost"):
             buffer.add_episode(make_episode(99), chunks=CHUNKS)
     n_finished = buffer.n_episodes
