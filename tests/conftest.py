@@ -10,6 +10,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
 
 
+# Tensors in tests are small: more threads only wait for each other. Subprocesses inherit this.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # No deadline: a busy machine is no failure.
 hypothesis.settings.register_profile("repository", deadline=None)
 hypothesis.settings.load_profile("repository")

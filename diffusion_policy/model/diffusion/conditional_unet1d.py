@@ -97,7 +97,7 @@ class ConditionalResidualBlock1D(nn.Module):
         modulation = self.cond_encoder(cond)[..., None]  # (B, C_out or 2 C_out, 1)
         if self.cond_predict_scale:
             scale, bias = modulation.chunk(2, dim=1)
-            h = torch.addcmul(bias, scale, h)
+            h = scale * h + bias
         else:
             h = h + modulation
         return self.blocks[1](h) + self.residual_conv(x)

@@ -72,8 +72,8 @@ class NoiseSchedule(nn.Module):
         self.prediction_type = prediction_type
         betas = _betas(beta_schedule, num_train_timesteps, beta_start, beta_end)
         alphas_cumprod = torch.cumprod(1 - betas, dim=0)
-        self.betas = betas.numpy()  # (N,) float32: samplers read these on the host
-        self.alphas_cumprod = alphas_cumprod.numpy()  # (N,) float32
+        self.betas = betas  # (N,); samplers read these two on the host: they stay on the CPU
+        self.alphas_cumprod = alphas_cumprod  # (N,)
         self.register_buffer("alpha", alphas_cumprod**0.5, persistent=False)
         self.register_buffer("sigma", (1 - alphas_cumprod) ** 0.5, persistent=False)
 
@@ -94,7 +94,7 @@ class NoiseSchedule(nn.Module):
     def clean_and_noise(self, prediction: Tensor, noisy: Tensor, timestep: int) -> tuple[Tensor, Tensor]:
         """Convert a prediction at `timestep` to the clean trajectory and the noise, each (B, T, D)."""
         alpha_bar = self.alphas_cumprod[timestep]
-        alpha, sigma = float(alpha_bar ** np.float32(0.5)), float((1 - alpha_bar) ** np.float32(0.5))
+        alpha, sigma = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
         if self.prediction_type == "epsilon":
             return (noisy - sigma * prediction) / alpha, prediction
         if self.prediction_type == "sample":

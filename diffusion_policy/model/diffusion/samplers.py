@@ -11,7 +11,7 @@ partial.
 from collections.abc import Callable
 from typing import Literal
 
-import numpy as np
+import torch
 from torch import Tensor
 
 from diffusion_policy.common.noise import Generators, randn
@@ -73,13 +73,13 @@ def sample_ddpm(
             beta = schedule.betas[t]
             alpha = 1 - beta
         # eqn. 7: mean and variance of x_{t-1} given x_t and x_0
-        clean_share = alpha_bar_previous ** np.float32(0.5) * beta / (1 - alpha_bar)
-        noisy_share = alpha ** np.float32(0.5) * (1 - alpha_bar_previous) / (1 - alpha_bar)
-        x = float(clean_share) * clean + float(noisy_share) * x
+        clean_share = alpha_bar_previous**0.5 * beta / (1 - alpha_bar)
+        noisy_share = alpha**0.5 * (1 - alpha_bar_previous) / (1 - alpha_bar)
+        x = clean_share * clean + noisy_share * x
         if t > 0:
-            small = np.maximum((1 - alpha_bar_previous) / (1 - alpha_bar) * beta, np.float32(1e-20))
-            scale = (small if variance == "fixed_small" else beta) ** np.float32(0.5)
-            x = x + float(scale) * randn(x.shape, generator, x.device, x.dtype)
+            small = ((1 - alpha_bar_previous) / (1 - alpha_bar) * beta).clamp(min=1e-20)
+            scale = (small if variance == "fixed_small" else beta) ** 0.5
+            x = x + scale * randn(x.shape, generator, x.device, x.dtype)
     return x
 
 
@@ -110,21 +110,21 @@ def sample_ddim(
         raise ValueError(f"final_alpha_bar must be 'one' or 'first', got {final_alpha_bar!r}")
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must be between 0 (deterministic) and 1 (as DDPM), got {eta}")
-    final = 1.0 if final_alpha_bar == "one" else schedule.alphas_cumprod[0]
+    final = 1.0 if final_alpha_bar == "one" else float(schedule.alphas_cumprod[0])
     timesteps = spaced_timesteps(schedule, steps, steps_offset)
     spacing = schedule.num_train_timesteps // len(timesteps)
     for t in timesteps:
         clean, noise = denoise(x, t)
         alpha_bar, alpha_bar_previous = _alpha_bar(schedule, t), _alpha_bar(schedule, t - spacing, final)
         variance = (1 - alpha_bar_previous) / (1 - alpha_bar) * (1 - alpha_bar / alpha_bar_previous)
-        scale = np.float32(eta) * variance ** np.float32(0.5)
-        noise_share = (1 - alpha_bar_previous - scale**2) ** np.float32(0.5)
-        x = float(alpha_bar_previous ** np.float32(0.5)) * clean + float(noise_share) * noise
+        scale = eta * variance**0.5
+        noise_share = (1 - alpha_bar_previous - scale**2) ** 0.5
+        x = alpha_bar_previous**0.5 * clean + noise_share * noise
         if eta > 0:
-            x = x + float(scale) * randn(x.shape, generator, x.device, x.dtype)
+            x = x + scale * randn(x.shape, generator, x.device, x.dtype)
     return x
 
 
-def _alpha_bar(schedule: NoiseSchedule, t: int, final: float = 1.0) -> np.float32:
+def _alpha_bar(schedule: NoiseSchedule, t: int, final: float = 1.0) -> Tensor:
     """Signal power at diffusion step `t`; `final` before the first one."""
-    return schedule.alphas_cumprod[t] if t >= 0 else np.float32(final)
+    return schedule.alphas_cumprod[t] if t >= 0 else torch.tensor(final)
