@@ -94,7 +94,7 @@ def test_rows_are_noised_by_their_own_timestep():
 def test_tables_follow_the_module_but_are_not_saved():
     schedule = NoiseSchedule(10).to("meta")
     assert schedule.alpha.device.type == schedule.sigma.device.type == "meta"
-    assert isinstance(schedule.betas, np.ndarray)
+    assert schedule.betas.device.type == "cpu", "samplers read it on the host"
     assert not schedule.state_dict()
     assert not list(schedule.parameters())
 

@@ -125,8 +125,8 @@ def ddpm_of_neighbours(
 ) -> Tensor:
     """Step from t to t - 1 whatever the spacing: `abar[t - 1]` and `beta[t]` in every coefficient."""
     denoise = denoiser(schedule, clip=True)
-    betas = schedule.betas.astype(np.float64)
-    alpha_bars = schedule.alphas_cumprod.astype(np.float64)
+    betas = schedule.betas.numpy().astype(np.float64)
+    alpha_bars = schedule.alphas_cumprod.numpy().astype(np.float64)
     for t in range((steps - 1) * (100 // steps), -1, -(100 // steps)):
         beta, alpha_bar, previous = betas[t], alpha_bars[t], alpha_bars[t - 1] if t > 0 else 1.0
         clean, _ = denoise(x, t)
