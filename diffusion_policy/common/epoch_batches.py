@@ -16,9 +16,11 @@ class EpochBatches:
         batch_size: rows of a batch over all processes, a multiple of their number; the last batch of an epoch
             may be smaller.
         seed: of the order.
+        batches_per_epoch: end an epoch after so many full batches, however often that goes through the data;
+            None: an epoch is one pass over the data.
     """
 
-    def __init__(self, n_windows: int, batch_size: int, seed: int):
+    def __init__(self, n_windows: int, batch_size: int, seed: int, batches_per_epoch: int | None = None):
         if n_windows < world_size():
             raise ValueError(
                 f"the dataset has {n_windows} training windows for {world_size()} processes: "
@@ -31,15 +33,20 @@ class EpochBatches:
         self.n_windows = n_windows
         self.batch_size = batch_size
         self.seed = seed
+        self.batches_per_epoch = batches_per_epoch
 
     def __len__(self) -> int:
         """Batches per epoch."""
+        if self.batches_per_epoch is not None:
+            return self.batches_per_epoch
         n_full, rest = divmod(self.n_windows, self.batch_size)
         return n_full + (rest >= world_size())
 
     def epoch(self, epoch: int) -> list[np.ndarray]:
         """This process's rows of each batch of `epoch`, each (B,)."""
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.n_windows)
+        random = np.random.default_rng([self.seed, epoch])
+        n_passes = -(-len(self) * self.batch_size // self.n_windows) if self.batches_per_epoch else 1
+        order = np.concatenate([random.permutation(self.n_windows) for _ in range(n_passes)])
         starts = range(0, len(self) * self.batch_size, self.batch_size)
         return [self._own_part(order[start : start + self.batch_size]) for start in starts]
 

@@ -45,7 +45,7 @@ class TrainWorkspace(BaseWorkspace):
     def _prepare(self) -> None:
         training = self.config["training"]
         self.dataset.to(self.device)
-        self.batches = EpochBatches(len(self.dataset), self.config["dataloader"]["batch_size"], self.seed)
+        self.batches = EpochBatches(len(self.dataset), seed=self.seed, **self.config["dataloader"])
         self.accumulate: int = training["gradient_accumulate_every"]
         self.steps_per_epoch = -(-len(self.batches) // self.accumulate)
         self.num_epochs: int = training["num_epochs"]

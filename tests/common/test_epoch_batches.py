@@ -91,3 +91,14 @@ def test_no_windows_and_too_small_batches_are_refused(as_process):
         ValueError, match="batch_size must be a positive multiple of the number of processes 4, got 3"
     ):
         EpochBatches(10, 3, seed=0)
+
+
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 12))
+def test_an_epoch_of_given_length_goes_through_the_data_as_often_as_it_takes(
+    n_windows, batch_size, n_batches
+):
+    batches = EpochBatches(n_windows, batch_size, seed=3, batches_per_epoch=n_batches)
+    rows = batches.epoch(1)
+    assert [len(batch) for batch in rows] == [batch_size] * n_batches == [batch_size] * len(batches)
+    counts = np.bincount(np.concatenate(rows), minlength=n_windows)
+    assert counts.max() - counts.min() <= 1, "no window is drawn again before all others were"
