@@ -13,7 +13,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-USER_ERRORS = (FileNotFoundError, FileExistsError, ValueError, ImportError, OSError)
+USER_ERRORS = (OSError, ValueError, ImportError, FloatingPointError)
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def train_main(config: DictConfig) -> None:
 
         train(plain, output_dir)  # type: ignore[arg-type]
 
-    _report_user_errors(run)
+    report_user_errors(run)
 
 
 def eval_main(arguments: Sequence[str] | None = None) -> None:
@@ -76,7 +76,7 @@ def eval_main(arguments: Sequence[str] | None = None) -> None:
         )
         print(result.table())
 
-    _report_user_errors(run)
+    report_user_errors(run)
 
 
 def data_main(arguments: Sequence[str] | None = None) -> None:
@@ -93,16 +93,18 @@ def data_main(arguments: Sequence[str] | None = None) -> None:
 
         download_pusht(options.destination or os.environ.get("DIFFUSION_POLICY_DATA", "data"))
 
-    _report_user_errors(run)
+    report_user_errors(run)
 
 
-def _report_user_errors(run: Callable[[], None]) -> None:
+def report_user_errors(run: Callable[[], None]) -> None:
     """Show what a user can mend as one line, exit code 1; everything else with its traceback."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         run()
     except KeyboardInterrupt:
-        sys.exit("interrupted; run the same command again to continue from the latest checkpoint")
+        sys.exit(
+            "interrupted; to continue from the latest checkpoint add hydra.run.dir=RUN_FOLDER to the command"
+        )
     except USER_ERRORS as error:
         logging.getLogger(__name__).debug("traceback", exc_info=True)
         sys.exit(f"error: {error}")

@@ -103,3 +103,32 @@ def test_the_installed_command_lists_its_commands() -> None:
     result = run("-c", program, "--help")
     assert (result.returncode, "{train,eval,data}" in result.stdout) == (0, True)
     assert run("-c", program, "tarin").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.checkpoint_every=0", "training.checkpoint_every must be an integer or null of at least 1"),
+        ("training.num_epochs=ten", "training.num_epochs must be an integer of at least 0, got 'ten'"),
+        ("training.n_rollouts=500", "training.n_rollouts must be at most 200"),
+        ("training.resume=false", "holds a run and training.resume is false"),
+        ("task.dataset.max_train_episodes=2", "differs in task.dataset.max_train_episodes"),
+        ("training.gradient_accumulate_every=2", "differs in training.gradient_accumulate_every"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_training(
+    trained_run: Path, data: Path, override: str, message: str
+) -> None:
+    before = sorted(path.name for path in (trained_run / "checkpoints").iterdir())
+    overrides = [f"hydra.run.dir={trained_run}", *OVERRIDES, override]
+    result = run("train.py", *overrides, DIFFUSION_POLICY_DATA=str(data))
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert sorted(path.name for path in (trained_run / "checkpoints").iterdir()) == before
+
+
+@pytest.mark.parametrize("override", ["sampler.steps=8", "n_action_steps=4", "policy.sampler.steps"])
+def test_an_override_without_effect_is_refused(trained_run: Path, tmp_path: Path, override: str) -> None:
+    result = run("eval.py", "-c", str(trained_run), "-o", str(tmp_path / "out"), "--seeds", "0:2", override)
+    assert result.returncode == 1
+    assert "would have no effect" in result.stderr or "must be NAME=VALUE" in result.stderr

@@ -57,8 +57,11 @@ class Checkpoint:
             overrides: changes of it, such as `policy.sampler.steps=8`.
 
         Raises:
-            ValueError: when an override names something that the configuration does not have.
+            ValueError: when an override has no value, or names something that the configuration does not have.
         """
+        without_value = [override for override in overrides if "=" not in override]
+        if without_value:
+            raise ValueError(f"overrides must be NAME=VALUE, got {without_value}")
         config = OmegaConf.create(yaml.safe_load(self._existing(CONFIG).read_text()))
         OmegaConf.set_struct(config, True)
         try:

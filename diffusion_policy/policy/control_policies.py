@@ -175,8 +175,8 @@ class ReplayPolicy(RecordedActionsPolicy):
         for seed in episode_seeds:
             if not 0 <= seed < n_episodes:
                 raise ValueError(
-                    f"there is no demonstration for episode seed {seed}; evaluate ReplayPolicy on seeds "
-                    f"0 to {n_episodes - 1}"
+                    f"there is no demonstration for episode seed {seed}: train with training.rollout_every=null and "
+                    f"evaluate with --seeds 0:{n_episodes}"
                 )
         self._episodes = torch.as_tensor(episode_seeds, dtype=torch.int64)
         self._step = 0
@@ -216,8 +216,9 @@ class NearestNeighborPolicy(RecordedActionsPolicy):
     """Looks up the training step with the most similar observation and returns the actions that followed.
 
     Compared are the low-dim observations of the present step (index To-1; earlier steps and images are not
-    looked at), each dimension scaled so that its training range is [-1, 1], by Euclidean distance. Beyond the
-    end of the neighbour's episode its last action is repeated.
+    looked at) by Euclidean distance, each key scaled as a whole so that its training range is [-1, 1]: its
+    dimensions, often coordinates, keep their proportions. Beyond the end of the neighbour's episode its last
+    action is repeated. The score depends on how many steps are executed per lookup: state n_action_steps.
 
     Raises:
         ValueError: `shape_meta` has no low-dim observation.
@@ -242,25 +243,32 @@ class NearestNeighborPolicy(RecordedActionsPolicy):
     def fit(self, dataset: Demonstrations) -> None:
         """Keep observations and actions of all training steps."""
         super().fit(dataset)
-        actions, observations = [], []
+        actions: list[NDArray[Any]] = []
+        observations: dict[str, list[NDArray[Any]]] = {key: [] for key in self._keys}
         for episode in dataset.train_episodes():  # one by one: all images at once may not fit in memory
             actions.append(episode["action"])
-            observations.append(np.concatenate([_flat(episode["obs"][key]) for key in self._keys], axis=1))
+            for key in self._keys:
+                observations[key].append(_flat(episode["obs"][key]))
         self._record(actions)
-        stacked = np.concatenate(observations)  # (N, Do)
-        self.observation_range.fit(stacked)
-        self.observations = self.observation_range.normalize(stacked)
+        stacked = {key: np.concatenate(rows) for key, rows in observations.items()}  # each (N, D)
+        self.observation_range.fit(stacked, last_n_dims=0)
+        self.observations = self._joined(stacked)
 
     def _action_pred(self, obs: Mapping[str, Tensor], generator: Generators, noise: Tensor | None) -> Tensor:
-        present = torch.cat([obs[key][:, self.n_obs_steps - 1].flatten(1) for key in self._keys], dim=-1)
+        present = {key: obs[key][:, self.n_obs_steps - 1].flatten(1) for key in self._keys}
         distances = torch.cdist(  # (B, N); differences, not dot products, so that ties and zeros are exact
-            self.observation_range.normalize(present),
+            self._joined(present),
             self.observations,
             compute_mode="donot_use_mm_for_euclid_dist",
         )
         rows = distances.argmin(dim=1)
         episodes = torch.searchsorted(self.episode_ends, rows, right=True)
         return self._actions_around(rows, episodes)
+
+    def _joined(self, observations: Mapping[str, Any]) -> Tensor:
+        """Scaled observations of all keys, `{key: (N, D)}` as (N, Do)."""
+        scaled = self.observation_range.normalize(observations)
+        return torch.cat([scaled[key] for key in self._keys], dim=-1)
 
 
 def _batch_size(obs: Mapping[str, Tensor]) -> int:

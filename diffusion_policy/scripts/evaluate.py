@@ -39,6 +39,7 @@ def evaluate(
 
     Raises:
         FileExistsError: when `output_dir` holds an evaluation and `overwrite` is false.
+        ValueError: an override would have no effect on the evaluation.
     """
     output_dir = Path(output_dir)
     log_path = output_dir / "eval_log.json"
@@ -46,6 +47,7 @@ def evaluate(
         raise FileExistsError(f"{log_path} exists: choose another --output_dir, or add --overwrite")
     output_dir.mkdir(parents=True, exist_ok=True)
 
+    _check_overrides(overrides)
     checkpoint = find_checkpoint(path)
     policy = load_policy(checkpoint.path, device, overrides=overrides, trusted_targets=trusted_targets)
     runner_config = checkpoint.config(overrides)["task"]["env_runner"]
@@ -65,3 +67,13 @@ def evaluate(
     }
     atomic_write_text(log_path, json.dumps(log, indent=2))
     return result
+
+
+def _check_overrides(overrides: Sequence[str]) -> None:
+    """A checkpoint's configuration is resolved: only these two parts of it are built here."""
+    without_effect = [o for o in overrides if not o.startswith(("policy.", "task.env_runner."))]
+    if without_effect:
+        raise ValueError(
+            f"overrides {without_effect} would have no effect: an evaluation reads policy.* and task.env_runner.*, "
+            f"as in policy.sampler.steps=8 or task.env_runner.n_envs=20"
+        )

@@ -6,11 +6,12 @@ Each argument names a curve and the output folders of its runs (`train.py`). Thi
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from diffusion_policy.cli import report_user_errors
 from diffusion_policy.common.json_logger import read_json_log
 
 SCORE = "rollout/score"
@@ -28,7 +29,7 @@ def read_curve(run: Path) -> np.ndarray:
     return np.array([[r["global_step"], r["elapsed_s"] / 60, r[SCORE]] for r in records])
 
 
-def plot(curves: dict[str, Sequence[np.ndarray]], path: Path) -> None:
+def plot(curves: Mapping[str, Sequence[np.ndarray]], path: Path) -> None:
     """Draw the curves, each a list of runs (n, 3) as of `read_curve`, into a PNG."""
     try:
         from matplotlib.figure import Figure
@@ -42,9 +43,9 @@ def plot(curves: dict[str, Sequence[np.ndarray]], path: Path) -> None:
         for i, (name, runs) in enumerate(curves.items()):
             for run in runs:
                 axis.plot(run[:, column], run[:, 2], color=f"C{i}", linewidth=0.8, alpha=0.5)
-            if len({len(run) for run in runs}) == 1:
-                average = np.mean(runs, axis=0)
-                axis.plot(average[:, column], average[:, 2], color=f"C{i}", linewidth=2.2, label=name)
+            common = min(len(run) for run in runs)  # a run may not have finished
+            average = np.mean([run[:common] for run in runs], axis=0)
+            axis.plot(average[:, column], average[:, 2], color=f"C{i}", linewidth=2.2, label=name)
         axis.set_xlabel(label)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("score on selection seeds")
@@ -59,7 +60,12 @@ def main() -> None:
     parser.add_argument("curve", nargs="+", help="NAME=RUN[,RUN...]")
     options = parser.parse_args()
     named = [text.partition("=") for text in options.curve]
-    plot({name: [read_curve(Path(r)) for r in runs.split(",")] for name, _, runs in named}, options.path)
+
+    def run() -> None:
+        curves = {name: [read_curve(Path(r)) for r in runs.split(",")] for name, _, runs in named}
+        plot(curves, options.path)
+
+    report_user_errors(run)
 
 
 if __name__ == "__main__":

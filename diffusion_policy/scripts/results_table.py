@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from diffusion_policy.cli import report_user_errors
 from diffusion_policy.common.statistics import (
     Estimate,
     bootstrap_mean_interval,
@@ -107,7 +108,8 @@ def main() -> None:
     """Command line; see the module."""
     parser = argparse.ArgumentParser(description="Compare evaluations on equal episode seeds.")
     parser.add_argument("method", nargs="+", help="NAME=FOLDER[,FOLDER...], one folder per training seed")
-    print(table([read_method(text) for text in parser.parse_args().method]))
+    options = parser.parse_args()
+    report_user_errors(lambda: print(table([read_method(text) for text in options.method])))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,13 @@ from diffusion_policy.common.provenance import provenance
 from diffusion_policy.common.random_seed import derived_seed
 from diffusion_policy.model.diffusion.ema_model import EMAModel
 
-_DEFINING_PARTS = ("policy", "optimizer", "ema", "dataloader")  # with seed and data: what is learned
+# What is learned follows from these parts of the configuration, and from the data.
+_DEFINING = (
+    *("policy", "optimizer", "ema", "dataloader"),
+    *(f"training.{key}" for key in ("seed", "lr_scheduler", "lr_warmup_steps", "gradient_accumulate_every")),
+    *(f"training.{key}" for key in ("max_grad_norm", "mixed_precision")),
+    *(f"task.dataset.{key}" for key in ("seed", "val_ratio", "max_train_episodes")),
+)
 
 
 class BaseWorkspace:
@@ -112,9 +118,7 @@ class BaseWorkspace:
 
     def _check_same_run(self, checkpoint: Checkpoint, data_hash: str) -> None:
         saved = checkpoint.config()
-        differing = [part for part in _DEFINING_PARTS if saved[part] != self.config[part]]
-        if saved["training"]["seed"] != self.seed:
-            differing.append("training.seed")
+        differing = [name for name in _DEFINING if _select(saved, name) != _select(self.config, name)]
         if data_hash != self.data_hash:
             differing.append("the data")
         if differing:
@@ -122,3 +126,11 @@ class BaseWorkspace:
                 f"cannot resume from {checkpoint.path}: this run differs in {', '.join(differing)}. "
                 f"Choose another hydra.run.dir, or the configuration saved there"
             )
+
+
+def _select(config: Mapping[str, Any], name: str) -> Any:
+    """The part of a configuration with a dotted name; None where it has none."""
+    part: Any = config
+    for key in name.split("."):
+        part = part.get(key) if isinstance(part, Mapping) else None
+    return part

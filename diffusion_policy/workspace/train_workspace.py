@@ -1,5 +1,6 @@
 """The training loop, one for every method."""
 
+import logging
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -20,6 +21,8 @@ from diffusion_policy.common.random_seed import derived_generator, derived_seed
 from diffusion_policy.model.common.lr_scheduler import get_scheduler
 from diffusion_policy.workspace.base_workspace import BaseWorkspace
 
+log = logging.getLogger(__name__)
+
 _TRAINING, _VALIDATION, _SAMPLING = 0, 1, 2  # names of random streams
 
 
@@ -39,11 +42,21 @@ class TrainWorkspace(BaseWorkspace):
                 self._train(None)
                 return
             self.save_provenance()
+            log.info("run folder: %s", self.output_dir)
             with self._metric_logger() as logger:
                 self._train(logger)
+            log.info(
+                "finished: %d optimizer steps in %.1f minutes; score it with",
+                self.global_step,
+                self.elapsed_s / 60,
+            )
+            log.info(
+                "  python eval.py --checkpoint %s --output_dir %s-eval", self.output_dir, self.output_dir
+            )
 
     def _prepare(self) -> None:
         training = self.config["training"]
+        _check_training(training)
         self.dataset.to(self.device)
         self.batches = EpochBatches(len(self.dataset), seed=self.seed, **self.config["dataloader"])
         self.accumulate: int = training["gradient_accumulate_every"]
@@ -62,6 +75,10 @@ class TrainWorkspace(BaseWorkspace):
             self.num_epochs = 0  # nothing is learned by gradient: fitting was all
         if training["resume"]:
             self.resume()
+        elif self.checkpoints.latest() is not None:
+            raise FileExistsError(
+                f"{self.output_dir} holds a run and training.resume is false: choose another hydra.run.dir"
+            )
         self.model = DistributedDataParallel(self.policy) if world_size() > 1 and groups else self.policy
         self.runner = None
         if is_main_process() and training["rollout_every"] is not None:
@@ -214,10 +231,34 @@ class TrainWorkspace(BaseWorkspace):
         for name, estimate in result.metrics().items():
             record[f"rollout/{name}"] = estimate.value
             record[f"rollout/{name}_low"], record[f"rollout/{name}_high"] = estimate.low, estimate.high
+        monitored = self.config["checkpoint"]["monitor_key"]
+        if monitored.startswith("rollout/") and monitored not in record:
+            raise ValueError(
+                f"checkpoint.monitor_key {monitored!r} is not measured; known are {sorted(record)}"
+            )
         return record
 
     def _rng_devices(self) -> list[torch.device]:
         return [self.device] if self.device.type == "cuda" else []
+
+
+def _check_training(training: Mapping[str, Any]) -> None:
+    """Name what cannot be meant before any time is spent."""
+    counts = ("num_epochs", "gradient_accumulate_every", "n_rollouts")
+    intervals = ("checkpoint_every", "val_every", "sample_every", "rollout_every")
+    for name in counts + intervals:
+        value = training[name]
+        least = 0 if name == "num_epochs" else 1
+        if not ((isinstance(value, int) and value >= least) or (value is None and name in intervals)):
+            allowed = "or null " if name in intervals else ""
+            raise ValueError(
+                f"training.{name} must be an integer {allowed}of at least {least}, got {value!r}"
+            )
+    if training["n_rollouts"] > len(SELECTION_SEEDS):
+        raise ValueError(
+            f"training.n_rollouts must be at most {len(SELECTION_SEEDS)}, the number of selection seeds, "
+            f"got {training['n_rollouts']}"
+        )
 
 
 def train(config: Mapping[str, Any], output_dir: str) -> None:
