@@ -186,6 +186,7 @@ def _bca_levels(sample: Values, means: Values, confidence: float) -> Values:
     margin = 0.5 / len(means)
     bias = normal.inv_cdf(min(max(below, margin), 1 - margin))
     deviation = sample - sample.mean()
+    deviation /= np.abs(deviation).max() or 1.0  # a ratio follows, whose parts must not vanish in rounding
     acceleration = (deviation**3).sum() / (6 * (deviation**2).sum() ** 1.5)  # the jackknife's, for a mean
 
     def level(z: float) -> float:
