@@ -177,8 +177,8 @@ class DiffusionPolicy(BasePolicy):
         return denoise
 
     def _check_committed(self, committed: Tensor, n_rows: int) -> None:
-        rows, n_steps, *dims = committed.shape if committed.ndim > 1 else (len(committed), -1)
-        if (rows, dims) != (n_rows, [self.action_dim]) or not 0 <= n_steps <= self.n_action_steps:
+        fits = committed.ndim == 3 and committed.shape[::2] == (n_rows, self.action_dim)
+        if not fits or committed.shape[1] > self.n_action_steps:
             raise ValueError(
                 f"committed must have shape ({n_rows}, d, {self.action_dim}) with d at most n_action_steps="
                 f"{self.n_action_steps}, got {tuple(committed.shape)}"

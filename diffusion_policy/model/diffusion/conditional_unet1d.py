@@ -151,12 +151,7 @@ class ConditionalUnet1D(nn.Module):
         pairs = list(zip((input_dim, *self.down_dims), self.down_dims, strict=False))
         # The order in which modules are registered is the original's: optimizer states refer to it.
         self.mid_modules = nn.ModuleList([residual(last, last), residual(last, last)])
-        self.diffusion_step_encoder = nn.Sequential(
-            SinusoidalPosEmb(diffusion_step_embed_dim),
-            nn.Linear(diffusion_step_embed_dim, diffusion_step_embed_dim * 4),
-            nn.Mish(),
-            nn.Linear(diffusion_step_embed_dim * 4, diffusion_step_embed_dim),
-        )
+        self.diffusion_step_encoder = _diffusion_step_encoder(diffusion_step_embed_dim)
         self.local_cond_encoder: nn.ModuleList | None = None
         if local_cond_dim is not None:
             n_encoders = 2 if local_cond_at == "both" else 1
@@ -255,3 +250,8 @@ class ConditionalUnet1D(nn.Module):
         if local_cond is None or self.local_cond_encoder is None:
             return []
         return [encoder(local_cond.transpose(1, 2), cond) for encoder in self.local_cond_encoder]
+
+
+def _diffusion_step_encoder(dim: int) -> nn.Sequential:
+    """Sinusoids of the diffusion step (B,) through two layers, (B, dim)."""
+    return nn.Sequential(SinusoidalPosEmb(dim), nn.Linear(dim, dim * 4), nn.Mish(), nn.Linear(dim * 4, dim))
