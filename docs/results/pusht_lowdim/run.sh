@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Every number of docs/results/pusht_lowdim: run from the repository's root, with the human demonstrations in place.
 #   bash docs/results/pusht_lowdim/run.sh [OUT]
-# Finished trainings and evaluations are not repeated; a run that was killed goes on.
+# Finished trainings and evaluations are not repeated; a run that was killed goes on. To share the work between processes, give each
+# its seeds, for instance SEEDS=43 OMP_NUM_THREADS=1, and start it once more without them for the table.
 set -euo pipefail
 OUT=${1:-data/results/pusht_lowdim}
 PYTHON=${PYTHON:-.venv/bin/python}
-SEEDS="42 43 44"
+SEEDS=${SEEDS:-42 43 44}
 
 train() { # NAME override...: as `python train.py`, into $OUT/NAME
   local name=$1; shift
@@ -21,7 +22,7 @@ for episodes in 90 null; do
   data="task.dataset.max_train_episodes=$episodes"
   for seed in $SEEDS; do
     for policy in diffusion_unet regression_unet; do
-      train "${policy}_${episodes}_$seed" policy=$policy training.seed="$seed" "$data" training.rollout_every=1
+      train "${policy}_${episodes}_$seed" policy=$policy training.seed="$seed" "$data" training.rollout_every=2
       evaluate "${policy}_${episodes}_$seed"
     done
   done
