@@ -22,7 +22,7 @@ for episodes in 90 null; do
   data="task.dataset.max_train_episodes=$episodes"
   for seed in $SEEDS; do
     for policy in diffusion_unet regression_unet; do
-      train "${policy}_${episodes}_$seed" policy=$policy training.seed="$seed" "$data" training.rollout_every=2
+      train "${policy}_${episodes}_$seed" policy=$policy training.seed="$seed" "$data" training.rollout_every=4
       evaluate "${policy}_${episodes}_$seed"
     done
   done
