@@ -98,7 +98,7 @@ def find_checkpoint(path: Path | str) -> Checkpoint:
     path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"no checkpoint at {path}: there is no such path")
-    if (path / CONFIG).is_file():
+    if (path / CONFIG).is_file() and any((path / name).is_file() for name in (WEIGHTS, METRICS)):
         return Checkpoint(path)
     for folder in (path, path / "checkpoints"):
         if (folder / "latest").is_file():
@@ -129,6 +129,9 @@ class CheckpointStore:
         self.mode = mode
         self.k = k
         self.folder.mkdir(parents=True, exist_ok=True)
+
+    def remove_leftovers(self) -> None:
+        """Remove what a killed process left half written; no other process may be writing here."""
         remove_temporaries(self.folder)
 
     def latest(self) -> Checkpoint | None:

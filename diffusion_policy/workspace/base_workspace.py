@@ -2,11 +2,14 @@
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
+from filelock import FileLock, Timeout
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -70,8 +73,30 @@ class BaseWorkspace:
         """The policy to evaluate and deploy: the average where there is one."""
         return self.policy if self.ema is None else self.ema.averaged_model
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing into the run folder meanwhile; a killed process holds nothing.
+
+        Raises:
+            FileExistsError: another process trains there.
+        """
+        lock = FileLock(self.output_dir / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise FileExistsError(
+                f"another process is training in {self.output_dir}: wait for it, or choose another hydra.run.dir"
+            ) from error
+        try:
+            self.checkpoints.remove_leftovers()
+            yield
+        finally:
+            lock.release()
+
     def save_provenance(self) -> None:
-        """Write `run.json`: what is needed to repeat this run, besides `config.yaml` in its checkpoints."""
+        """Write `config.yaml` and `run.json`: what is needed to repeat this run."""
+        config = yaml.safe_dump(self.config, sort_keys=False)
+        atomic_write_text(self.output_dir / "config.yaml", config)
         record = provenance(self.device) | {
             "seed": self.seed,
             "data_hash": self.data_hash,

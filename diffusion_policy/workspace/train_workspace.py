@@ -41,10 +41,11 @@ class TrainWorkspace(BaseWorkspace):
             if not is_main_process():
                 self._train(None)
                 return
-            self.save_provenance()
-            log.info("run folder: %s", self.output_dir)
-            with self._metric_logger() as logger:
-                self._train(logger)
+            with self.locked():
+                self.save_provenance()
+                log.info("run folder: %s", self.output_dir)
+                with self._metric_logger() as logger:
+                    self._train(logger)
             log.info(
                 "finished: %d optimizer steps in %.1f minutes; score it with",
                 self.global_step,

@@ -60,6 +60,7 @@ def check(folder: Path, scenario: str) -> None:
         assert torch.equal(latest.weights()["weight"], torch.full((4,), float(state["epoch"])))
     for checkpoint in store.best():
         checkpoint.weights()
+    store.remove_leftovers()
     save(store, 5, "new")
     latest = store.latest()
     assert latest is not None

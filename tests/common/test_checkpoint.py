@@ -299,13 +299,15 @@ def test_a_disk_that_is_really_full_leaves_the_latest(tmp_path):
     assert_resumable(tmp_path, 1)
 
 
-def test_leftovers_of_a_killed_process_are_removed_on_opening(tmp_path):
+def test_leftovers_of_a_killed_process_are_removed_on_demand(tmp_path):
     save(store_at(tmp_path), 1, 0.5)
     litter = tmp_path / f"{atomic_write.TEMPORARY_PREFIX}abc"
     litter.mkdir()
     (litter / "metrics.json").write_text(json.dumps({"rollout/score": 99}))
     (tmp_path / f"{atomic_write.TEMPORARY_PREFIX}def").write_text("epoch=0009")
     store = store_at(tmp_path)
+    assert epochs(store.best()) == [1], "nor do they count before"
+    store.remove_leftovers()
     assert names(tmp_path) == {"latest", "epoch=0001-score=0.500"}
     assert epochs(store.best()) == [1]
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
+from filelock import FileLock
 
 from diffusion_policy.common.checkpoint import find_checkpoint
 from diffusion_policy.common.json_logger import read_json_log
@@ -60,6 +62,13 @@ def stop_after(workspace: TrainWorkspace, epoch: int) -> None:
     workspace._optimizer_step = step  # type: ignore[method-assign]
 
 
+def test_two_processes_do_not_train_in_one_folder(data: Path, tmp_path: Path) -> None:
+    config = tiny_config(data, "training.num_epochs=1")
+    with FileLock(tmp_path / ".lock"), pytest.raises(FileExistsError, match="another process is training"):
+        train(config, str(tmp_path))
+    train(config, str(tmp_path))
+
+
 def test_a_run_leaves_what_is_needed_to_use_and_repeat_it(data: Path, tmp_path: Path) -> None:
     trained(data, tmp_path, "training.rollout_every=2")
     records = training_records(tmp_path)
@@ -71,6 +80,7 @@ def test_a_run_leaves_what_is_needed_to_use_and_repeat_it(data: Path, tmp_path: 
 
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["seed"] == 42
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == find_checkpoint(tmp_path).config()
     assert len(run["data_hash"]) == 64
     assert run["packages"]["torch"] == torch.__version__
     names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
