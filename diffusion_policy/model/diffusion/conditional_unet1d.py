@@ -1,8 +1,7 @@
 """The convolutional denoiser: a 1-D U-Net over time whose residual blocks are modulated by the condition.
 
-Chi et al. 2023, section 3.1 "CNN-based Diffusion Policy", after Janner et al. 2022; modulation is FiLM (Perez
-et al.
-2018). Parameter names, their order and the arithmetic are those of the original implementation, so its
+Chi et al. 2023, section 3.1 "CNN-based Diffusion Policy", after Janner et al. 2022; modulation is FiLM (Perez et
+al. 2018). Parameter names, their order and the arithmetic are those of the original implementation, so that its
 weights load.
 """
 

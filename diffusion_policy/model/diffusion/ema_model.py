@@ -7,9 +7,8 @@ from torch import nn
 class EMAModel:
     """Average of a model's weights with a decay that grows with the number of updates (Crowson's warm-up).
 
-    `decay(n) = clip(1 - (1 + s / inv_gamma)^-power, min_value, max_value)` with `s = n - update_after_step -
-    1`, and 0 for
-    `s <= 0`. Integer buffers, BatchNorm parameters and frozen parameters are copied, floating buffers too.
+    `decay(n) = clip(1 - (1 + s / inv_gamma)^-power, min_value, max_value)` with `s = n - update_after_step - 1`,
+    and 0 for `s <= 0`. Buffers, BatchNorm parameters and frozen parameters are copied.
 
     Args:
         model: the averaged copy; put into eval mode and out of reach of the optimizer.

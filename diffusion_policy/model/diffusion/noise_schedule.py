@@ -1,8 +1,7 @@
 """How signal and noise mix over diffusion time, and what the denoiser predicts.
 
-A noisy trajectory is `x_t = alpha_t x_0 + sigma_t eps` with `alpha_t = sqrt(abar_t)`, `sigma_t = sqrt(1 -
-abar_t)` (Ho et al. 2020, eqn. 4). All tables are computed in float32, as every published checkpoint was
-trained with.
+A noisy trajectory is `x_t = alpha_t x_0 + sigma_t eps` with `alpha_t = sqrt(abar_t)`, `sigma_t = sqrt(1 - abar_t)`
+(Ho et al. 2020, eqn. 4). All tables are computed in float32, as every published checkpoint was trained with.
 """
 
 import math
