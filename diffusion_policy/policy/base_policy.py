@@ -5,11 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from diffusion_policy.common.noise import Generators
 from diffusion_policy.model.common.normalizer import LinearNormalizer
+from diffusion_policy.policy.chunk_queue import ChunkQueue
 
 Episode = dict[str, Any]  # {"obs": {key: (L, ...)}, "action": (L, Da)}, numpy arrays of L steps
 
@@ -84,6 +87,7 @@ class BasePolicy(nn.Module):
         self.n_action_steps = n_action_steps
         self.first_action_step = n_obs_steps - 1
         self.normalizer = LinearNormalizer()
+        self._chunk_queue: ChunkQueue | None = None  # of `act`
 
     @property
     def action_dim(self) -> int:
@@ -164,8 +168,30 @@ class BasePolicy(nn.Module):
             of `action` to execute; an episode with 0 of them ends.
         """
 
+    def act(self, obs: Mapping[str, ArrayLike] | ArrayLike) -> NDArray[np.float32]:
+        """Step by step: the action for the present observation of one episode; call `reset` when a new one begins.
+
+        Predicts a chunk whenever the last one is used up, and otherwise returns its next action. After
+        `reset([seed])` the noise is that of the env runner's episode with this seed.
+
+        Args:
+            obs: `{key: array}` in recorded units, one step without batch dimension: low_dim (D_key), rgb
+                (3, H, W) in [0, 1] or (H, W, 3) uint8; with a single key the array alone will do.
+
+        Returns:
+            The action (Da,) in recorded units.
+
+        Raises:
+            ValueError: a key is missing or has another shape; or the policy has nothing more to do.
+        """
+        if self._chunk_queue is None:
+            self._chunk_queue = ChunkQueue(self)
+        return self._chunk_queue.act(obs)
+
     def reset(self, episode_seeds: Sequence[int] | None = None) -> None:
         """Begin new episodes, one per row of the batch; `episode_seeds` are those of their environments."""
+        seed = episode_seeds[0] if episode_seeds is not None and len(episode_seeds) == 1 else None
+        self._chunk_queue = ChunkQueue(self, seed)
 
     def retain(self, rows: Sequence[int]) -> None:
         """From now on the batch holds only these of its present `rows`; the other episodes ended."""

@@ -178,6 +178,7 @@ class ReplayPolicy(RecordedActionsPolicy):
                     f"there is no demonstration for episode seed {seed}: train with training.rollout_every=null and "
                     f"evaluate with --seeds 0:{n_episodes}"
                 )
+        super().reset(episode_seeds)
         self._episodes = torch.as_tensor(episode_seeds, dtype=torch.int64)
         self._step = 0
 
