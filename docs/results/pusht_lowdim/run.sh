@@ -39,7 +39,7 @@ evaluate replay --seeds 0:206
 folders() { for seed in $SEEDS; do printf '%s/eval/%s_%s,' "$OUT" "$1" "$seed"; done | sed 's/,$//'; }
 for episodes in 90 null; do
   echo "episodes: $episodes"
-  $PYTHON -m diffusion_policy.scripts.results_table \
+  $PYTHON -m diffusion_policy.scripts.compare \
     "diffusion=$(folders "diffusion_unet_$episodes")" "regression=$(folders "regression_unet_$episodes")" \
     "nearest neighbour=$OUT/eval/nearest_neighbor_$episodes" "random=$OUT/eval/random" "zero=$OUT/eval/zero"
 done
