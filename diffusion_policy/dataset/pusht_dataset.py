@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diffusion_policy.common.replay_buffer import ReplayBuffer
+from diffusion_policy.dataset.bundled_data import data_path
 from diffusion_policy.dataset.sequence_dataset import Sample, SequenceDataset
 
 
@@ -18,7 +18,8 @@ class PushTLowdimDataset(SequenceDataset):
     `action` (2) is the position the agent is told to go to.
 
     Args:
-        path: The zarr directory or zip file with `keypoint` (9, 2), `state` (5) and `action` (2).
+        path: The zarr directory or zip file with `keypoint` (9, 2), `state` (5) and `action` (2), or
+            `bundled:pusht_generated`, which comes with the package.
         shape_meta: As in `SequenceDataset`, like the arguments below.
         horizon: T.
         n_obs_steps: To.
@@ -31,6 +32,7 @@ class PushTLowdimDataset(SequenceDataset):
 
     Raises:
         FileNotFoundError: nothing at `path`; the message says how to get the demonstrations.
+        ValueError: no data of that name come with the package, or what is there cannot be used.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class PushTLowdimDataset(SequenceDataset):
         pad_after: int | None = None,
     ) -> None:
         super().__init__(
-            _load(Path(path).expanduser().absolute()),
+            _load(path),
             shape_meta,
             horizon,
             n_obs_steps,
@@ -67,11 +69,13 @@ class PushTLowdimDataset(SequenceDataset):
         return {"obs": {"obs": obs}, "action": replay_buffer["action"]}
 
 
-def _load(path: Path) -> ReplayBuffer:
-    if not path.exists():
+def _load(path: str | PathLike[str]) -> ReplayBuffer:
+    found = data_path(path)
+    if not found.exists():
         raise FileNotFoundError(
-            f"no Push-T demonstrations at {path}. Fetch them with `diffusion-policy data download pusht`, or "
+            f"no Push-T demonstrations at {found}. Fetch them with `diffusion-policy data download pusht`, or "
             "set the environment variable DIFFUSION_POLICY_DATA (default: data/) to the folder that holds "
-            "pusht/pusht_cchi_v7_replay.zarr"
+            "pusht/pusht_cchi_v7_replay.zarr. Those of a scripted expert come with the package: "
+            "task=pusht_lowdim_generated"
         )
-    return ReplayBuffer.copy_from_path(path, keys=["keypoint", "state", "action"])
+    return ReplayBuffer.copy_from_path(found, keys=["keypoint", "state", "action"])
