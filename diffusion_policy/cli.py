@@ -1,4 +1,4 @@
-"""Command lines: `diffusion-policy train | eval | data`, and what `train.py` and `eval.py` call.
+"""Command lines: `diffusion-policy train | eval | report | data`, and what `train.py` and `eval.py` call.
 
 Nothing heavy is imported before the arguments are understood.
 """
@@ -18,7 +18,12 @@ USER_ERRORS = (OSError, ValueError, ImportError, FloatingPointError)
 
 def main() -> None:
     """Entry point of the installed command `diffusion-policy`."""
-    commands: dict[str, Callable[[], None]] = {"train": train_main, "eval": eval_main, "data": data_main}
+    commands: dict[str, Callable[[], None]] = {
+        "train": train_main,
+        "eval": eval_main,
+        "report": report_main,
+        "data": data_main,
+    }
     if len(sys.argv) < 2 or sys.argv[1] not in commands:
         print(f"usage: diffusion-policy {{{','.join(commands)}}} ...   (--help after a command tells more)")
         sys.exit(0 if len(sys.argv) > 1 and sys.argv[1] in ("-h", "--help") else 2)
@@ -37,8 +42,21 @@ def train_main(config: DictConfig) -> None:
         from diffusion_policy.workspace.train_workspace import train
 
         train(plain, output_dir)  # type: ignore[arg-type]
+        if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one reports
+            _report_training(output_dir, config)
 
     report_user_errors(run)
+
+
+def _report_training(output_dir: str, config: DictConfig) -> None:
+    from diffusion_policy.scripts.best_effort import best_effort
+
+    def make() -> None:
+        from diffusion_policy.scripts.make_report import report_training
+
+        report_training(output_dir, list(config.trusted_targets), config.training.device)
+
+    best_effort("report", make)
 
 
 def eval_main(arguments: Sequence[str] | None = None) -> None:
@@ -55,6 +73,12 @@ def eval_main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
     parser.add_argument("--seeds", help="START:STOP; default: the 500 test seeds 100000:100500")
     parser.add_argument("--n_videos", type=int, default=0, help="record the first N episodes")
+    parser.add_argument(
+        "--controls", help="also roll out zero,random,nearest_neighbor or all, on the same seeds"
+    )
+    parser.add_argument(
+        "--no-report", action="store_true", help="no videos of extremes, diagnosis, report.html"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an evaluation in output_dir")
     parser.add_argument("--trust-target", action="append", default=[], help="a name the checkpoint may build")
     parser.add_argument("overrides", nargs="*", help="changes of its configuration: policy.sampler.steps=8")
@@ -62,6 +86,7 @@ def eval_main(arguments: Sequence[str] | None = None) -> None:
 
     def run() -> None:
         from diffusion_policy.common.evaluation_seeds import TEST_SEEDS, parse_seeds
+        from diffusion_policy.scripts.controls import parse_controls
         from diffusion_policy.scripts.evaluate import evaluate
 
         result = evaluate(
@@ -73,8 +98,28 @@ def eval_main(arguments: Sequence[str] | None = None) -> None:
             overwrite=options.overwrite,
             overrides=options.overrides,
             trusted_targets=options.trust_target,
+            controls=parse_controls(options.controls) if options.controls else (),
+            report=not options.no_report,
         )
         print(result.table())
+
+    report_user_errors(run)
+
+
+def report_main(arguments: Sequence[str] | None = None) -> None:
+    """Write the report of a run or an evaluation again."""
+    parser = argparse.ArgumentParser(
+        description="Diagnose, and write report.html, for a run or an evaluation."
+    )
+    parser.add_argument("folder", help="of a training run or an evaluation")
+    parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
+    parser.add_argument("--trust-target", action="append", default=[], help="a name the checkpoint may build")
+    options = parser.parse_args(arguments)
+
+    def run() -> None:
+        from diffusion_policy.scripts.make_report import make_report
+
+        print(make_report(options.folder, options.trust_target, options.device))
 
     report_user_errors(run)
 

@@ -1,9 +1,13 @@
 """Roll a checkpoint's policy out on fixed seeds and keep what is needed to compare it: `eval.py`."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
+import yaml
 
 from diffusion_policy.common.atomic_write import atomic_write_text
 from diffusion_policy.common.checkpoint import find_checkpoint
@@ -12,6 +16,8 @@ from diffusion_policy.common.instantiate import instantiate
 from diffusion_policy.common.provenance import provenance
 from diffusion_policy.env_runner.report import RolloutResult
 from diffusion_policy.policy.load_policy import load_policy
+from diffusion_policy.scripts.best_effort import best_effort
+from diffusion_policy.scripts.controls import roll_out_controls
 
 
 def evaluate(
@@ -24,8 +30,10 @@ def evaluate(
     overwrite: bool = False,
     overrides: Sequence[str] = (),
     trusted_targets: Sequence[str] = (),
+    controls: Sequence[str] = (),
+    report: bool = True,
 ) -> RolloutResult:
-    """Score a checkpoint and write `eval_log.json`, `episodes.json` and videos below `media/`.
+    """Score a checkpoint and write `eval_log.json`, `episodes.json`, `config.yaml` and videos below `media/`.
 
     Args:
         path: a checkpoint's folder, or a run's folder (then its latest checkpoint).
@@ -36,6 +44,10 @@ def evaluate(
         overwrite: replace an earlier evaluation in `output_dir`.
         overrides: changes of the checkpoint's configuration, such as `policy.sampler.steps=8`.
         trusted_targets: full names outside this package that the configuration may build.
+        controls: names of controls to roll out on the same seeds, see `scripts/controls.py`; their episodes go to
+            `controls/<name>.json`.
+        report: also diagnose, record the best, median and worst episode, and write `report.html`. A failure of
+            these is a line in the log.
 
     Raises:
         FileExistsError: when `output_dir` holds an evaluation and `overwrite` is false.
@@ -49,24 +61,54 @@ def evaluate(
 
     _check_overrides(overrides)
     checkpoint = find_checkpoint(path)
+    config = checkpoint.config(overrides)
     policy = load_policy(checkpoint.path, device, overrides=overrides, trusted_targets=trusted_targets)
-    runner_config = checkpoint.config(overrides)["task"]["env_runner"]
+    runner_config = config["task"]["env_runner"]
+    dataset = instantiate(config["task"]["dataset"], trusted_targets) if controls else None  # fails early
     runner = instantiate(runner_config, trusted_targets, seeds=list(seeds), n_videos=n_videos)
     result = runner.run(policy, output_dir)
 
+    if log_path.exists():
+        _remove_earlier(output_dir, result)
+    atomic_write_text(output_dir / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     atomic_write_text(output_dir / "episodes.json", result.to_json())
-    log: dict[str, Any] = {
-        "checkpoint": str(checkpoint.path),
-        "overrides": list(overrides),
-        "n_seeds": len(seeds),
-        "first_seed": seeds[0],
+    log = {"checkpoint": str(checkpoint.path), "overrides": list(overrides)}
+    atomic_write_text(log_path, json.dumps(log | _record(result, runner.n_envs, policy.device), indent=2))
+
+    if dataset is not None:
+        control_runner = instantiate(runner_config, trusted_targets, seeds=list(seeds))
+        roll_out_controls(controls, policy, dataset, control_runner, output_dir)
+    if report:
+
+        def make() -> None:
+            from diffusion_policy.scripts.make_report import report_evaluation
+
+            report_evaluation(result, policy, runner_config, output_dir, trusted_targets, device)
+
+        best_effort("report", make)
+    return result
+
+
+def _record(result: RolloutResult, n_envs: int, device: torch.device) -> dict[str, Any]:
+    """What `eval_log.json` says of a rollout and how it was made."""
+    return {
+        "n_seeds": len(result.episodes),
+        "first_seed": result.episodes[0].seed,
         "metrics": {name: estimate._asdict() for name, estimate in result.metrics().items()},
         "wall_time_s": result.wall_time_s,
-        "n_envs": runner.n_envs,
-        "provenance": provenance(policy.device),
+        "n_envs": n_envs,
+        "provenance": provenance(device),
     }
-    atomic_write_text(log_path, json.dumps(log, indent=2))
-    return result
+
+
+def _remove_earlier(output_dir: Path, result: RolloutResult) -> None:
+    """Remove what an evaluation that is replaced left and this one may not write again."""
+    for name in ("recorded_again.json", "diagnosis.json", "report.html"):
+        (output_dir / name).unlink(missing_ok=True)
+    shutil.rmtree(output_dir / "controls", ignore_errors=True)
+    recorded = {output_dir / episode.video for episode in result.episodes if episode.video is not None}
+    for video in set((output_dir / "media").glob("*.mp4")) - recorded:
+        video.unlink()
 
 
 def _check_overrides(overrides: Sequence[str]) -> None:

@@ -1,0 +1,64 @@
+"""Controls beside an evaluated policy: what its score is worth."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from diffusion_policy.common.atomic_write import atomic_write_text
+from diffusion_policy.env_runner.env_runner import EnvRunner
+from diffusion_policy.policy.base_policy import BasePolicy, Demonstrations
+from diffusion_policy.policy.control_policies import (
+    ControlPolicy,
+    NearestNeighborPolicy,
+    RandomPolicy,
+    ZeroPolicy,
+)
+
+log = logging.getLogger(__name__)
+
+FOLDER = "controls"
+# Those that need no training and run on any seed.
+CONTROLS: dict[str, Callable[..., ControlPolicy]] = {
+    "zero": ZeroPolicy,
+    "random": RandomPolicy,
+    "nearest_neighbor": NearestNeighborPolicy,
+}
+
+
+def parse_controls(text: str) -> list[str]:
+    """Read `zero,random`, or `all`.
+
+    Raises:
+        ValueError: names an unknown control and lists the known ones.
+    """
+    names = list(CONTROLS) if text == "all" else text.split(",")
+    unknown = [name for name in names if name not in CONTROLS]
+    if unknown:
+        raise ValueError(f"controls must be all, or some of {','.join(CONTROLS)}; got {','.join(unknown)!r}")
+    return names
+
+
+def roll_out_controls(
+    names: Sequence[str], policy: BasePolicy, dataset: Demonstrations, runner: EnvRunner, output_dir: Path
+) -> None:
+    """Fit controls to the demonstrations, roll them out, and write `controls/<name>.json` each.
+
+    Args:
+        names: of `CONTROLS`. A control that the task does not allow is left out, with a line in the log.
+        policy: whose shapes, time line and device the controls take.
+        dataset: the demonstrations that `policy` was trained on.
+        runner: with the seeds of the policy's evaluation, and without videos.
+        output_dir: of the evaluation.
+    """
+    for name in names:
+        try:
+            control = CONTROLS[name](
+                policy.shape_meta, policy.horizon, policy.n_obs_steps, policy.n_action_steps
+            )
+        except ValueError as error:
+            log.warning("control %s is left out: %s", name, error)
+            continue
+        control.fit(dataset)
+        log.info("control %s", name)
+        result = runner.run(control.to(policy.device))
+        atomic_write_text(output_dir / FOLDER / f"{name}.json", result.to_json())

@@ -1,0 +1,118 @@
+"""Make a report and what it shows: diagnose the checkpoint, record videos, write the page.
+
+diffusion-policy report FOLDER
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from diffusion_policy.common.atomic_write import atomic_write_text
+from diffusion_policy.common.checkpoint import find_checkpoint
+from diffusion_policy.common.instantiate import instantiate
+from diffusion_policy.env_runner.report import RolloutResult
+from diffusion_policy.policy.base_policy import BasePolicy
+from diffusion_policy.policy.load_policy import load_policy
+from diffusion_policy.scripts.best_effort import best_effort
+from diffusion_policy.scripts.diagnose import diagnose
+from diffusion_policy.scripts.evaluation_report import LOG, write_evaluation_report
+from diffusion_policy.scripts.report import DIAGNOSIS
+from diffusion_policy.scripts.report_episodes import EPISODES, RECORDED_AGAIN, extremes, read_episodes
+from diffusion_policy.scripts.training_report import write_training_report
+
+log = logging.getLogger(__name__)
+
+
+def make_report(folder: Path | str, trusted_targets: Sequence[str] = (), device: str = "auto") -> Path:
+    """Diagnose and write the report of a training run or of an evaluation, whichever `folder` holds.
+
+    Where the diagnosis cannot be made, because the demonstrations are not there, say, the log says why; the report
+    is written without it, or with the one that is there.
+
+    Args:
+        folder: of a run (`train.py`) or an evaluation (`eval.py`).
+        trusted_targets: full names outside this package that the configuration may build.
+        device: of the policy.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        FileNotFoundError: `folder` holds neither.
+    """
+    folder = Path(folder)
+    if (folder / LOG).is_file():
+        record = json.loads((folder / LOG).read_text())
+        _diagnose_into(folder, record["checkpoint"], _of_policy(record["overrides"]), trusted_targets, device)
+        return write_evaluation_report(folder)
+    _diagnose_into(folder, folder, (), trusted_targets, device)
+    return write_training_report(folder)
+
+
+def report_training(folder: Path | str, trusted_targets: Sequence[str], device: str) -> None:
+    """Make the report of a run that just ended; with videos, if the run kept its last rollout's episodes."""
+    folder = Path(folder)
+    result = read_episodes(folder / EPISODES)
+    if result is not None:
+        best_effort("videos", lambda: _record_run(result, folder, trusted_targets, device))
+    log.info("report: %s", make_report(folder, trusted_targets, device))
+
+
+def _record_run(result: RolloutResult, folder: Path, trusted_targets: Sequence[str], device: str) -> None:
+    checkpoint = find_checkpoint(folder)
+    policy = load_policy(checkpoint.path, device, trusted_targets=trusted_targets)
+    runner_config = checkpoint.config()["task"]["env_runner"]
+    record_extremes(result, policy, runner_config, folder, trusted_targets)
+
+
+def report_evaluation(
+    result: RolloutResult,
+    policy: BasePolicy,
+    runner_config: Mapping[str, Any],
+    output_dir: Path,
+    trusted_targets: Sequence[str],
+    device: str,
+) -> None:
+    """Make the report of an evaluation that was just written to `output_dir`, with videos."""
+    best_effort("videos", lambda: record_extremes(result, policy, runner_config, output_dir, trusted_targets))
+    log.info("report: %s", make_report(output_dir, trusted_targets, device))
+
+
+def record_extremes(
+    result: RolloutResult,
+    policy: BasePolicy,
+    runner_config: Mapping[str, Any],
+    output_dir: Path,
+    trusted_targets: Sequence[str] = (),
+) -> None:
+    """Roll the best, median and worst episode out again with video, but for those recorded already.
+
+    The scores of these rollouts go to `recorded_again.json`: the last bits of a prediction depend on the size of
+    the batch, so an episode may go otherwise when it runs again.
+    """
+    missing = list(dict.fromkeys(e.seed for e in extremes(result).values() if e.video is None))
+    if not missing:
+        return
+    runner = instantiate(runner_config, trusted_targets, seeds=missing, n_videos=len(missing))
+    recorded = runner.run(policy, output_dir, progress=False)
+    atomic_write_text(output_dir / RECORDED_AGAIN, recorded.to_json())
+
+
+def _diagnose_into(
+    folder: Path,
+    checkpoint: Path | str,
+    overrides: Sequence[str],
+    trusted_targets: Sequence[str],
+    device: str,
+) -> None:
+    def act() -> None:
+        diagnosis = diagnose(checkpoint, overrides, trusted_targets, device)
+        atomic_write_text(folder / DIAGNOSIS, diagnosis.to_json())
+
+    best_effort("diagnosis", act)
+
+
+def _of_policy(overrides: Sequence[str]) -> list[str]:
+    return [override for override in overrides if override.startswith("policy.")]
