@@ -5,7 +5,6 @@ Nothing heavy is imported before the arguments are understood.
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -125,20 +124,11 @@ def report_main(arguments: Sequence[str] | None = None) -> None:
 
 
 def data_main(arguments: Sequence[str] | None = None) -> None:
-    """Fetch demonstrations."""
-    parser = argparse.ArgumentParser(description="Demonstrations.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    download = commands.add_parser("download", help="fetch a published data set")
-    download.add_argument("name", choices=["pusht"])
-    download.add_argument("--destination", help="default: $DIFFUSION_POLICY_DATA, or data/")
-    options = parser.parse_args(arguments)
+    """Look at, check, convert and fetch demonstrations."""
+    from diffusion_policy.scripts.data_command import data_parser
 
-    def run() -> None:
-        from diffusion_policy.dataset.download import download_pusht
-
-        download_pusht(options.destination or os.environ.get("DIFFUSION_POLICY_DATA", "data"))
-
-    report_user_errors(run)
+    options = data_parser().parse_args(arguments)
+    report_user_errors(lambda: options.run(options))
 
 
 def report_user_errors(run: Callable[[], None]) -> None:

@@ -19,6 +19,16 @@ hypothesis.settings.load_profile("repository")
 
 
 @pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Recorded demonstrations of many tasks and formats, where users keep theirs or beside the repository."""
+    places = [Path(os.environ.get("DIFFUSION_POLICY_DATA", REPOSITORY / "data")), SHARED / "data"]
+    for place in places:
+        if (place / "robomimic").exists() and (place / "lerobot").exists():
+            return place
+    pytest.skip(f"recorded demonstrations not found in {' or '.join(map(str, places))}")
+
+
+@pytest.fixture(scope="session")
 def pusht_zarr() -> Path:
     """The human Push-T demonstrations, looked for where users keep them and beside the repository."""
     places = [

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from diffusion_policy.common.atomic_write import atomic_write_text
-from diffusion_policy.common.checkpoint import find_checkpoint
+from diffusion_policy.common.checkpoint import Checkpoint, find_checkpoint
 from diffusion_policy.common.evaluation_seeds import TEST_SEEDS
 from diffusion_policy.common.instantiate import instantiate
 from diffusion_policy.common.provenance import provenance
@@ -51,8 +51,10 @@ def evaluate(
 
     Raises:
         FileExistsError: when `output_dir` holds an evaluation and `overwrite` is false.
-        ValueError: an override would have no effect on the evaluation.
+        ValueError: an override would have no effect on the evaluation, or the task has no simulator.
     """
+    checkpoint = find_checkpoint(path)
+    _check_has_simulator(checkpoint)
     output_dir = Path(output_dir)
     log_path = output_dir / "eval_log.json"
     if log_path.exists() and not overwrite:
@@ -60,7 +62,6 @@ def evaluate(
     output_dir.mkdir(parents=True, exist_ok=True)
 
     _check_overrides(overrides)
-    checkpoint = find_checkpoint(path)
     config = checkpoint.config(overrides)
     policy = load_policy(checkpoint.path, device, overrides=overrides, trusted_targets=trusted_targets)
     runner_config = config["task"]["env_runner"]
@@ -109,6 +110,15 @@ def _remove_earlier(output_dir: Path, result: RolloutResult) -> None:
     recorded = {output_dir / episode.video for episode in result.episodes if episode.video is not None}
     for video in set((output_dir / "media").glob("*.mp4")) - recorded:
         video.unlink()
+
+
+def _check_has_simulator(checkpoint: Checkpoint) -> None:
+    if checkpoint.config()["task"]["env_runner"] is None:
+        raise ValueError(
+            f"{checkpoint.path}: its task has no simulator (task.env_runner is null), so there is nothing to roll "
+            f"out. How well it fits held-out episodes is val_loss in {checkpoint.path / 'metrics.json'}; to run it "
+            f"on a robot take diffusion_policy.load_policy({str(checkpoint.path)!r})"
+        )
 
 
 def _check_overrides(overrides: Sequence[str]) -> None:

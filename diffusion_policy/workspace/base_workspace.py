@@ -62,7 +62,20 @@ class BaseWorkspace:
         self.ema: EMAModel | None = None
         if self.config["ema"] is not None:
             self.ema = self.build(self.config["ema"], model=copy.deepcopy(self.policy))
-        self.checkpoints = CheckpointStore(self.output_dir / "checkpoints", **self.config["checkpoint"])
+        self.checkpoints = CheckpointStore(self.output_dir / "checkpoints", **self._ranking())
+
+    def _ranking(self) -> dict[str, Any]:
+        """How checkpoints are ranked: by the score, or by the validation loss where no simulator gives one."""
+        if self.config["checkpoint"]["monitor_key"] != "auto":
+            return dict(self.config["checkpoint"])
+        by_score = {"monitor_key": "rollout/score", "mode": "max"}
+        by_loss = {"monitor_key": "val_loss", "mode": "min"}
+        return self.config["checkpoint"] | (by_score if self.has_simulator else by_loss)
+
+    @property
+    def has_simulator(self) -> bool:
+        """Whether the task says how to roll a policy out."""
+        return self.config["task"]["env_runner"] is not None
 
     def build(self, config: Mapping[str, Any], **kwargs: Any) -> Any:
         """Build what a part of the configuration describes, if its targets are trusted."""

@@ -46,14 +46,13 @@ class TrainWorkspace(BaseWorkspace):
                 log.info("run folder: %s", self.output_dir)
                 with self._metric_logger() as logger:
                     self._train(logger)
-            log.info(
-                "finished: %d optimizer steps in %.1f minutes; score it with",
-                self.global_step,
-                self.elapsed_s / 60,
-            )
-            log.info(
-                "  python eval.py --checkpoint %s --output_dir %s-eval", self.output_dir, self.output_dir
-            )
+            log.info("finished: %d optimizer steps in %.1f minutes; %s", *self._summary())
+
+    def _summary(self) -> tuple[int, float, str]:
+        """Optimizer steps, minutes, and what to do next."""
+        score = f"score it with\n  python eval.py --checkpoint {self.output_dir} --output_dir {self.output_dir}-eval"
+        use = f'use it with\n  policy = diffusion_policy.load_policy("{self.output_dir}")'
+        return self.global_step, self.elapsed_s / 60, score if self.has_simulator else use
 
     def _prepare(self) -> None:
         training = self.config["training"]
@@ -82,9 +81,18 @@ class TrainWorkspace(BaseWorkspace):
             )
         self.model = DistributedDataParallel(self.policy) if world_size() > 1 and groups else self.policy
         self.runner = None
-        if is_main_process() and training["rollout_every"] is not None:
+        if is_main_process() and self.has_simulator and training["rollout_every"] is not None:
             seeds = list(SELECTION_SEEDS[: training["n_rollouts"]])
             self.runner = self.build(self.config["task"]["env_runner"], seeds=seeds)
+        if groups and self.checkpoints.monitor_key == "val_loss" and not self._validates():
+            log.warning(
+                "nothing ranks the checkpoints, so only the latest is kept: hold episodes out with "
+                "task.dataset.val_ratio=0.1 and training.val_every=1"
+            )
+
+    def _validates(self) -> bool:
+        held_out = self.dataset.get_validation_dataset()
+        return self.config["training"]["val_every"] is not None and len(held_out) > 0
 
     def _metric_logger(self) -> MetricLogger:
         services = self.config["logging"]
@@ -193,7 +201,7 @@ class TrainWorkspace(BaseWorkspace):
             record |= self._validate()
         if self._is_due("sample_every"):
             record |= self._action_error()
-        if self._is_due("rollout_every"):
+        if self.runner is not None and self._is_due("rollout_every"):
             record |= self._rollout()
             bar.set_postfix(epoch=self.epoch, score=f"{record['rollout/score']:.3f}")
         return record
@@ -232,7 +240,7 @@ class TrainWorkspace(BaseWorkspace):
         for name, estimate in result.metrics().items():
             record[f"rollout/{name}"] = estimate.value
             record[f"rollout/{name}_low"], record[f"rollout/{name}_high"] = estimate.low, estimate.high
-        monitored = self.config["checkpoint"]["monitor_key"]
+        monitored = self.checkpoints.monitor_key
         if monitored.startswith("rollout/") and monitored not in record:
             log.warning(
                 "checkpoint.monitor_key %r was not measured, so this checkpoint cannot rank", monitored

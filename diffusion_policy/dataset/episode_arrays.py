@@ -1,0 +1,131 @@
+"""What all data formats share: arrays over the steps of all episodes, checked, become a replay buffer."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from diffusion_policy.common.memory_storage import MemoryStorage
+from diffusion_policy.common.replay_buffer import ReplayBuffer
+from diffusion_policy.common.stored_array import StoredArray
+
+ROWS_AT_ONCE = 64
+LEAST_IMAGE_SIDE = 8  # pixels; float arrays (n, 3, 3, 3), say, are no images
+
+
+def episodes_in_memory(
+    where: Path,
+    arrays: Mapping[str, np.ndarray | StoredArray],
+    episode_ends: np.ndarray,
+    meta: Mapping[str, np.ndarray] | None = None,
+) -> ReplayBuffer:
+    """A replay buffer of arrays that were read from `where`.
+
+    Args:
+        where: What messages call it.
+        arrays: Arrays (n_steps, ...) by key. Images stored as floats 0, 1, ..., 255 become uint8.
+        episode_ends: Exclusive end of every episode, (n_episodes,) int, increasing.
+        meta: Other arrays, such as `fps`.
+
+    Raises:
+        ValueError: an array is not numeric or not n_steps long, or the ends do not increase.
+    """
+    ends = checked_ends(where, episode_ends)
+    n_steps = int(ends[-1]) if len(ends) else 0
+    for key, array in arrays.items():
+        if array.dtype.kind not in "biuf" or not array.shape:
+            raise ValueError(
+                f"{where}: '{key}' holds {array.dtype} of shape {array.shape}, but a key must hold numbers, "
+                "one row per step; leave it out by naming the keys to read"
+            )
+        if len(array) != n_steps:
+            raise ValueError(
+                f"{where}: '{key}' has {len(array)} rows, but the {len(ends)} episodes have {n_steps} steps; "
+                "mend the episode ends, or leave this key out by naming the keys to read"
+            )
+    data = {key: as_stored(array) for key, array in arrays.items()}
+    return ReplayBuffer(
+        MemoryStorage(f"episodes read from {where}", data, {**(meta or {}), "episode_ends": ends})
+    )
+
+
+def checked_ends(where: Path, episode_ends: np.ndarray) -> np.ndarray:
+    """Episode ends as int64.
+
+    Raises:
+        ValueError: they are not increasing positive integers.
+    """
+    ends = np.asarray(episode_ends)
+    if ends.ndim != 1 or ends.dtype.kind not in "iu":
+        raise ValueError(
+            f"{where}: episode_ends must be integers (n_episodes,), got {ends.dtype} of shape {ends.shape}"
+        )
+    lengths = np.diff(ends.astype(np.int64), prepend=0)
+    if (lengths <= 0).any():
+        row = int(np.argmax(lengths <= 0))
+        raise ValueError(
+            f"{where}: episode_ends must increase from one episode to the next, but episode {row} ends at "
+            f"{ends[row]} after {ends[row - 1] if row else 0}; it holds the exclusive ends: 161, 279, ..."
+        )
+    return ends.astype(np.int64)
+
+
+def as_stored(array: np.ndarray | StoredArray) -> np.ndarray:
+    """Images (n, H, W, 3) of floats that are whole numbers in [0, 255] as uint8; all else as it is."""
+    shape = array.shape
+    if array.dtype.kind != "f" or len(shape) != 4 or shape[3] != 3 or min(shape[1:3]) < LEAST_IMAGE_SIDE:
+        return array[:]
+    images = np.empty(shape, np.uint8)
+    step = getattr(array, "chunks", (ROWS_AT_ONCE,))[0]
+    for start in range(0, len(array), step):  # in blocks: as floats all might not fit into memory
+        values = array[start : start + step]
+        with np.errstate(invalid="ignore"):
+            images[start : start + step] = values.astype(np.uint8)
+        if not np.array_equal(images[start : start + step], values):
+            return array[:]
+    return images
+
+
+def is_image(array: np.ndarray | StoredArray) -> bool:
+    """Whether an array of a replay buffer holds images: (n, H, W, C) uint8."""
+    return array.dtype == np.uint8 and len(array.shape) == 4 and array.shape[-1] in (1, 3, 4)
+
+
+def chosen(where: Path, present: Collection[str], keys: Sequence[str] | None) -> list[str]:
+    """The keys to read: those asked for, by default all.
+
+    Raises:
+        ValueError: one of them is not there.
+    """
+    missing = [key for key in keys or () if key not in present]
+    if missing:
+        raise ValueError(f"{where}: no key {missing}; it holds {sorted(present)}")
+    return list(present if keys is None else keys)
+
+
+def unique_names(where: Path | str, names: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """(new name, old name) pairs as a dict.
+
+    Raises:
+        ValueError: two would get the same new name.
+    """
+    old_names: dict[str, str] = {}
+    for new, old in names:
+        if new in old_names:
+            raise ValueError(
+                f"{where}: '{old_names[new]}' and '{old}' would both be named '{new}'; rename one of them"
+            )
+        old_names[new] = old
+    return old_names
+
+
+def by_number(name: str) -> list[tuple[int, str]]:
+    """Sorting key by which demo_2 comes before demo_10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def frames_per_second(buffer: ReplayBuffer) -> float | None:
+    """The control rate in Hz, where the data set says it."""
+    fps = buffer.meta.get("fps")
+    return None if fps is None else float(fps)

@@ -1,0 +1,77 @@
+"""Demonstrations of any format, named as in `shape_meta`, as training batches."""
+
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from diffusion_policy.common.replay_buffer import ReplayBuffer
+from diffusion_policy.dataset.episode_cache import load_cached
+from diffusion_policy.dataset.episode_files import load_episodes
+from diffusion_policy.dataset.sequence_dataset import Sample, SequenceDataset
+
+
+class EpisodeDataset(SequenceDataset):
+    """Windows over demonstrations in any format of `episode_files`: zarr, robomimic, LeRobot or npz.
+
+    Only the keys of `shape_meta` are read. `diffusion-policy data info PATH` lists what there is, and
+    `diffusion-policy data init PATH` writes `shape_meta`.
+
+    Args:
+        path: The demonstrations, a file or folder.
+        shape_meta: As in `SequenceDataset`, like the arguments below.
+        horizon: T.
+        n_obs_steps: To.
+        n_action_steps: Ta.
+        seed: Of the draws of validation and training episodes.
+        val_ratio: Share of episodes to validate on.
+        max_train_episodes: Number of episodes to train on; None takes all.
+        pad_before: By default n_obs_steps - 1.
+        pad_after: By default n_action_steps - 1.
+        action_key: The array that is the action.
+        cache_dir: Where to keep decoded images of PNG files and videos, so that later runs start at once; None
+            decodes them anew. It may be deleted at any time.
+
+    Raises:
+        FileNotFoundError: nothing at `path`.
+        ValueError: the data are damaged, lack a key of `shape_meta` or contradict it.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        shape_meta: Mapping[str, Any],
+        horizon: int,
+        n_obs_steps: int,
+        n_action_steps: int,
+        seed: int = 42,
+        val_ratio: float = 0.0,
+        max_train_episodes: int | None = None,
+        pad_before: int | None = None,
+        pad_after: int | None = None,
+        action_key: str = "action",
+        cache_dir: str | PathLike[str] | None = None,
+    ) -> None:
+        self._action_key = action_key
+        path, keys = Path(path).expanduser().absolute(), [*shape_meta["obs"], action_key]
+        if cache_dir is None:
+            buffer = load_episodes(path, keys)
+        else:
+            buffer = load_cached(path, keys, Path(cache_dir).expanduser())
+        super().__init__(
+            buffer,
+            shape_meta,
+            horizon,
+            n_obs_steps,
+            n_action_steps,
+            seed,
+            val_ratio,
+            max_train_episodes,
+            pad_before,
+            pad_after,
+        )
+
+    def to_sample(self, replay_buffer: ReplayBuffer) -> Sample:
+        """Take the arrays as they are named."""
+        obs = {key: replay_buffer[key] for key in self._metas if key != "action"}
+        return {"obs": obs, "action": replay_buffer[self._action_key]}

@@ -1,0 +1,137 @@
+"""`diffusion-policy data info | check | convert | preview | init | download`: arguments, and what they call.
+
+Nothing heavy is imported before the arguments are understood.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PATH_HELP = "demonstrations: a zarr directory or zip, robomimic HDF5, a LeRobot folder, npz file(s)"
+
+
+def data_parser() -> argparse.ArgumentParser:
+    """The parser of `diffusion-policy data`; what it parses has `run`, to be called with it."""
+    parser = argparse.ArgumentParser(description="Demonstrations.")
+    add_parsers(parser.add_subparsers(dest="command", required=True))
+    return parser
+
+
+def add_parsers(commands: Any) -> None:
+    """Add the parser of each command to what `ArgumentParser.add_subparsers` returned."""
+    _add_info(commands)
+    _add_check(commands)
+    _add_convert(commands)
+    _add_preview(commands)
+    _add_init(commands)
+    _add_download(commands)
+
+
+def _add(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], None], help: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_info(commands: Any) -> None:
+    parser = _add(commands, "info", _info, "show what a data set holds")
+    parser.add_argument("path", type=Path, help=PATH_HELP)
+    parser.add_argument("--keys", nargs="+", help="arrays to read; default: all")
+
+
+def _info(options: argparse.Namespace) -> None:
+    from diffusion_policy.dataset.data_info import info_table
+    from diffusion_policy.dataset.episode_files import detect_format
+
+    path = options.path.expanduser()
+    demonstrations = detect_format(path)
+    print(info_table(demonstrations.load(path, options.keys), path, demonstrations.name))
+
+
+def _add_check(commands: Any) -> None:
+    parser = _add(commands, "check", _check, "look for faults; exit code 1 if there are errors")
+    parser.add_argument("path", type=Path, help=PATH_HELP)
+    parser.add_argument("--keys", nargs="+", help="arrays to look at; default: all")
+
+
+def _check(options: argparse.Namespace) -> None:
+    from diffusion_policy.dataset.data_check import check_file
+
+    buffer, findings = check_file(options.path, options.keys)
+    for finding in findings:
+        print(finding)
+    n_errors = sum(finding.severity == "error" for finding in findings)
+    looked_at = "" if buffer is None else f" in {buffer.n_episodes} episodes, keys {', '.join(buffer.keys())}"
+    print(f"{n_errors} errors, {len(findings) - n_errors} warnings{looked_at}")
+    if n_errors:
+        sys.exit(1)
+
+
+def _add_convert(commands: Any) -> None:
+    parser = _add(commands, "convert", _convert, "write a data set in another format, and compare")
+    parser.add_argument("source", type=Path, help=PATH_HELP)
+    parser.add_argument(
+        "destination", type=Path, help="a new path; .zarr, .zarr.zip, .npz or .hdf5 tell the format"
+    )
+    parser.add_argument("--format", help="zarr, npz, robomimic, lerobot (3.0) or lerobot-v2.1")
+    parser.add_argument("--fps", type=float, help="frame rate in Hz, where the source does not state it")
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from diffusion_policy.scripts.data_convert import convert
+
+    digest = convert(options.source, options.destination, options.format, options.fps)
+    print(
+        f"wrote {options.destination}; read again, its arrays are those of {options.source} (sha256 {digest})"
+    )
+
+
+def _add_preview(commands: Any) -> None:
+    parser = _add(commands, "preview", _preview, "draw frames, curves and histograms into a PNG")
+    parser.add_argument("path", type=Path, help=PATH_HELP)
+    parser.add_argument("-o", "--output", type=Path, default=Path("preview.png"), help="default: preview.png")
+    parser.add_argument("--keys", nargs="+", help="arrays to draw; default: all")
+    parser.add_argument("--n_episodes", type=int, default=3, help="default: 3")
+
+
+def _preview(options: argparse.Namespace) -> None:
+    from diffusion_policy.scripts.data_preview import preview
+
+    preview(options.path, options.output, options.keys, options.n_episodes)
+    print(f"wrote {options.output}")
+
+
+def _add_init(commands: Any) -> None:
+    parser = _add(commands, "init", _init, "write the task YAML for a data set")
+    parser.add_argument("path", type=Path, help=PATH_HELP)
+    parser.add_argument("--name", required=True, help="of the task")
+    parser.add_argument(
+        "--obs", nargs="+", default=[], help="keys the policy sees; default: low-dimensional ones"
+    )
+    parser.add_argument("--action", default="action", help="key of the action; default: action")
+    parser.add_argument("-o", "--output", type=Path, help="default: configs/task/NAME.yaml")
+
+
+def _init(options: argparse.Namespace) -> None:
+    from diffusion_policy.scripts.data_init import init_task
+
+    output = options.output or Path("configs/task") / f"{options.name}.yaml"
+    command = init_task(options.path, output, options.name, options.obs, options.action)
+    print(f"wrote {output}; look at it, then train with\n  {command}")
+
+
+def _add_download(commands: Any) -> None:
+    parser = _add(commands, "download", _download, "fetch a published data set")
+    parser.add_argument("name", choices=["pusht"])
+    parser.add_argument("--destination", help="default: $DIFFUSION_POLICY_DATA, or data/")
+
+
+def _download(options: argparse.Namespace) -> None:
+    from diffusion_policy.dataset.download import download_pusht
+
+    download_pusht(options.destination or os.environ.get("DIFFUSION_POLICY_DATA", "data"))
