@@ -74,7 +74,9 @@ def training_step(network: Network, n: int) -> float:
     trained, averaged = policy(network), policy(network)
     settings = {**config(network, "ddim", 16)["optimizer"]}
     optimizer = instantiate(settings)(trained.param_groups())
-    average = EMAModel(averaged, update_after_step=0, inv_gamma=1.0, power=0.75, min_value=0.0, max_value=0.9999)
+    average = EMAModel(
+        averaged, update_after_step=0, inv_gamma=1.0, power=0.75, min_value=0.0, max_value=0.9999
+    )
     rows = np.arange(network.batch_size)
 
     def step() -> None:

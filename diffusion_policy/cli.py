@@ -1,10 +1,11 @@
-"""Command lines: `diffusion-policy train | eval | report | data`, and what `train.py` and `eval.py` call.
+"""Command lines: `diffusion-policy train | eval | compare | report | data`; `train.py` and `eval.py` call the first two.
 
 Nothing heavy is imported before the arguments are understood.
 """
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -20,6 +21,7 @@ def main() -> None:
     commands: dict[str, Callable[[], None]] = {
         "train": train_main,
         "eval": eval_main,
+        "compare": compare_main,
         "report": report_main,
         "data": data_main,
     }
@@ -103,6 +105,13 @@ def eval_main(arguments: Sequence[str] | None = None) -> None:
         print(result.table())
 
     report_user_errors(run)
+
+
+def compare_main() -> None:
+    """Say which of several policies is better; see `scripts/compare.py`."""
+    from diffusion_policy.scripts.compare import main as compare
+
+    compare(sys.argv[1:])
 
 
 def report_main(arguments: Sequence[str] | None = None) -> None:

@@ -101,7 +101,7 @@ def test_another_data_set_is_refused_on_resuming(trained_run: Path, data: Path, 
 def test_the_installed_command_lists_its_commands() -> None:
     program = "import sys; sys.argv[0] = 'diffusion-policy'; from diffusion_policy.cli import main; main()"
     result = run("-c", program, "--help")
-    assert (result.returncode, "{train,eval,report,data}" in result.stdout) == (0, True)
+    assert (result.returncode, "{train,eval,compare,report,data}" in result.stdout) == (0, True)
     assert run("-c", program, "tarin").returncode == 2
 
 

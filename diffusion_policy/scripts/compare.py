@@ -53,20 +53,28 @@ def _roll_out(options: argparse.Namespace, named: Sequence[tuple[str, list[str]]
         trusted_targets=options.trust_target,
     )
     print(comparison)
-    return [method_of(name, [result]) for name, result in zip((name_a, name_b), comparison.results, strict=True)]
+    return [
+        method_of(name, [result]) for name, result in zip((name_a, name_b), comparison.results, strict=True)
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line; see the module."""
     parser = argparse.ArgumentParser(description="Compare policies on equal episode seeds.")
     parser.add_argument("method", nargs="+", help="[NAME=]FOLDER[,FOLDER...]: evaluations, or two runs")
-    parser.add_argument("-o", "--output_dir", type=Path, help="for compare.md, compare.html and episodes of runs")
-    parser.add_argument("--metric", choices=["score", "success"], default="score", help="that decides between runs")
+    parser.add_argument(
+        "-o", "--output_dir", type=Path, help="for compare.md, compare.html and episodes of runs"
+    )
+    parser.add_argument(
+        "--metric", choices=["score", "success"], default="score", help="that decides between runs"
+    )
     parser.add_argument("--margin", type=float, default=MARGIN, help="differences within +- this are equal")
     parser.add_argument("--seeds", help="START:STOP for runs; default: the 200 selection seeds")
     parser.add_argument("--batch", type=int, default=50, help="episodes between two looks")
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
-    parser.add_argument("--trust-target", action="append", default=[], help="a name the checkpoints may build")
+    parser.add_argument(
+        "--trust-target", action="append", default=[], help="a name the checkpoints may build"
+    )
     options = parser.parse_args(arguments)
 
     def run() -> None:

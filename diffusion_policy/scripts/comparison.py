@@ -62,7 +62,9 @@ def split_name(text: str) -> tuple[str, list[str]]:
 def _read_episodes(folder: Path) -> RolloutResult:
     path = folder / EPISODES
     if not path.is_file():
-        raise FileNotFoundError(f"no evaluation in {folder}: there is no {path}; make one with eval.py -o {folder}")
+        raise FileNotFoundError(
+            f"no evaluation in {folder}: there is no {path}; make one with eval.py -o {folder}"
+        )
     return RolloutResult.from_json(path.read_text())
 
 
@@ -112,7 +114,14 @@ def verdict(estimate: Estimate, margin: float = MARGIN) -> str:
 
 def columns(methods: Sequence[Method]) -> list[str]:
     """Headings of `rows`."""
-    return ["method", "runs x episodes", "score", "success", f"score of {methods[0].name} minus this", "it is"]
+    return [
+        "method",
+        "runs x episodes",
+        "score",
+        "success",
+        f"score of {methods[0].name} minus this",
+        "it is",
+    ]
 
 
 def rows(methods: Sequence[Method]) -> list[list[str]]:

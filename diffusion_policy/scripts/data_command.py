@@ -1,4 +1,4 @@
-"""`diffusion-policy data info | check | convert | preview | init | download`: arguments, and what they call.
+"""`diffusion-policy data info | check | convert | preview | init | generate | download`: arguments, and what they call.
 
 Nothing heavy is imported before the arguments are understood.
 """
@@ -27,6 +27,7 @@ def add_parsers(commands: Any) -> None:
     _add_convert(commands)
     _add_preview(commands)
     _add_init(commands)
+    _add_generate(commands)
     _add_download(commands)
 
 
@@ -123,6 +124,28 @@ def _init(options: argparse.Namespace) -> None:
     output = options.output or Path("configs/task") / f"{options.name}.yaml"
     command = init_task(options.path, output, options.name, options.obs, options.action)
     print(f"wrote {output}; look at it, then train with\n  {command}")
+
+
+def _add_generate(commands: Any) -> None:
+    parser = _add(commands, "generate", _generate, "make demonstrations with a scripted expert")
+    parser.add_argument("task", choices=["pusht"], help="push the T onto its mark, seen as keypoints")
+    parser.add_argument("output", help="zarr directory to make, or a name ending in .zip for one file")
+    parser.add_argument("--n_episodes", type=int, default=200, help="how many to record; default: 200")
+    parser.add_argument("--first_seed", type=int, default=500_000, help="default: 500000")
+    parser.add_argument("--keep_failures", action="store_true", help="record unsuccessful episodes too")
+    parser.add_argument("--workers", type=int, help="processes; default: one per processor")
+
+
+def _generate(options: argparse.Namespace) -> None:
+    from diffusion_policy.scripts.generate_pusht import generate_pusht
+
+    try:
+        report = generate_pusht(
+            options.output, options.n_episodes, options.first_seed, options.keep_failures, options.workers
+        )
+    except KeyboardInterrupt:
+        sys.exit(f"interrupted; finished episodes are in {options.output}, or in {options.output}.partial")
+    print(report.summary())
 
 
 def _add_download(commands: Any) -> None:

@@ -1,17 +1,15 @@
 """Make Push-T demonstrations without any person, by the scripted expert.
 
-    python -m diffusion_policy.scripts.generate_pusht data/pusht/generated.zarr --n_episodes 200
+    diffusion-policy data generate pusht data/pusht/generated.zarr --n_episodes 200
 
 Seeds are tried in order from 500000 on, where neither evaluations nor human demonstrations have theirs.
 """
 
-import argparse
 import itertools
 import multiprocessing
 import os
 import shutil
 import signal
-import sys
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -23,7 +21,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from diffusion_policy.cli import report_user_errors
 from diffusion_policy.common.replay_buffer import ReplayBuffer
 from diffusion_policy.common.statistics import bootstrap_mean_interval, wilson_interval
 from diffusion_policy.env.pusht.geometry import block_keypoints
@@ -210,28 +207,3 @@ def _demonstrations(first_seed: int, workers: int) -> Generator[Demonstration, N
 def _ignore_interrupts() -> None:
     """Ctrl-C ends the parent, and that ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line; see the module."""
-    parser = argparse.ArgumentParser(description="Make Push-T demonstrations by the scripted expert.")
-    parser.add_argument("output", help="zarr directory to make, or a name ending in .zip for one file")
-    parser.add_argument("--n_episodes", type=int, default=200, help="how many to record (default 200)")
-    parser.add_argument("--first_seed", type=int, default=FIRST_SEED, help="default 500000")
-    parser.add_argument("--keep_failures", action="store_true", help="record unsuccessful episodes too")
-    parser.add_argument("--workers", type=int, help="processes; default: one per processor")
-    options = parser.parse_args(arguments)
-
-    def run() -> None:
-        try:
-            print(generate_pusht(**vars(options)).summary())
-        except KeyboardInterrupt:
-            sys.exit(
-                f"interrupted; finished episodes are in {options.output}, or in {options.output}.partial"
-            )
-
-    report_user_errors(run)
-
-
-if __name__ == "__main__":
-    main()

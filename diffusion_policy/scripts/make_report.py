@@ -19,8 +19,9 @@ from diffusion_policy.scripts.best_effort import best_effort
 from diffusion_policy.scripts.diagnose import diagnose
 from diffusion_policy.scripts.evaluation_report import LOG, write_evaluation_report
 from diffusion_policy.scripts.report import DIAGNOSIS
-from diffusion_policy.scripts.report_episodes import EPISODES, RECORDED_AGAIN, extremes, read_episodes
+from diffusion_policy.scripts.report_episodes import RECORDED_AGAIN, extremes, read_episodes
 from diffusion_policy.scripts.training_report import write_training_report
+from diffusion_policy.workspace.train_workspace import LAST_ROLLOUT
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def make_report(folder: Path | str, trusted_targets: Sequence[str] = (), device:
 def report_training(folder: Path | str, trusted_targets: Sequence[str], device: str) -> None:
     """Make the report of a run that just ended; with videos, if the run kept its last rollout's episodes."""
     folder = Path(folder)
-    result = read_episodes(folder / EPISODES)
+    result = read_episodes(folder / LAST_ROLLOUT)
     if result is not None:
         best_effort("videos", lambda: _record_run(result, folder, trusted_targets, device))
     log.info("report: %s", make_report(folder, trusted_targets, device))

@@ -84,7 +84,9 @@ def compare_sequentially(
         for first in range(0, len(seeds), batch):
             for i, (checkpoint, policy) in enumerate(zip(checkpoints, policies, strict=True)):
                 runner = instantiate(
-                    checkpoint.config()["task"]["env_runner"], trusted_targets, seeds=list(seeds[first : first + batch])
+                    checkpoint.config()["task"]["env_runner"],
+                    trusted_targets,
+                    seeds=list(seeds[first : first + batch]),
                 )
                 result = runner.run(policy, progress=False)
                 episodes[i].extend(result.episodes)

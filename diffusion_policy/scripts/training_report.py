@@ -23,7 +23,8 @@ from diffusion_policy.scripts.report import (
     write_page,
 )
 from diffusion_policy.scripts.report_charts import Line, line_chart, number
-from diffusion_policy.scripts.report_episodes import EPISODES, add_episodes, read_episodes
+from diffusion_policy.scripts.report_episodes import add_episodes, read_episodes
+from diffusion_policy.workspace.train_workspace import LAST_ROLLOUT
 
 LOG = "logs.json.txt"
 SCORE = "rollout/score"
@@ -51,7 +52,7 @@ def write_training_report(run_dir: Path | str) -> Path:
     _add_scores(page, records, config)
     _add_curves(page, records)
     page.tables["Checkpoints"] = _checkpoints(folder, config)
-    episodes = read_episodes(folder / EPISODES)
+    episodes = read_episodes(folder / LAST_ROLLOUT)
     if episodes is not None:
         add_episodes(page, folder, episodes)
     else:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from diffusion_policy.common.atomic_write import atomic_write_text
 from diffusion_policy.common.distributed import barrier, is_main_process, process_group, world_size
 from diffusion_policy.common.epoch_batches import EpochBatches
 from diffusion_policy.common.evaluation_seeds import SELECTION_SEEDS
@@ -22,6 +23,8 @@ from diffusion_policy.model.common.lr_scheduler import get_scheduler
 from diffusion_policy.workspace.base_workspace import BaseWorkspace
 
 log = logging.getLogger(__name__)
+
+LAST_ROLLOUT = "last_rollout.json"  # its episodes, in the run folder
 
 _TRAINING, _VALIDATION, _SAMPLING = 0, 1, 2  # names of random streams
 
@@ -236,6 +239,7 @@ class TrainWorkspace(BaseWorkspace):
         """Score on the selection seeds, with intervals."""
         assert self.runner is not None, "rollouts are never due without a runner"
         result = self.runner.run(self.eval_policy)
+        atomic_write_text(self.output_dir / LAST_ROLLOUT, result.to_json())
         record: dict[str, float] = {}
         for name, estimate in result.metrics().items():
             record[f"rollout/{name}"] = estimate.value

@@ -9,7 +9,8 @@ from diffusion_policy.common.replay_buffer import ReplayBuffer
 from diffusion_policy.env.pusht.geometry import block_keypoints
 from diffusion_policy.env.pusht.pusht_env import SUCCESS_COVERAGE, PushTEnv
 from diffusion_policy.scripts import generate_pusht as module
-from diffusion_policy.scripts.generate_pusht import Demonstration, generate_pusht, main
+from diffusion_policy.scripts.data_command import data_parser
+from diffusion_policy.scripts.generate_pusht import Demonstration, generate_pusht
 
 pytestmark = pytest.mark.sim
 
@@ -128,7 +129,9 @@ def test_arguments_out_of_range(arguments: dict[str, int], message: str, tmp_pat
 
 @pytest.mark.usefixtures("idle_expert")
 def test_the_command_line_says_how_it_went(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main([str(tmp_path / "a.zarr.zip"), "--n_episodes", "2", "--workers", "1"])
+    arguments = ["generate", "pusht", str(tmp_path / "a.zarr.zip"), "--n_episodes", "2", "--workers", "1"]
+    options = data_parser().parse_args(arguments)
+    options.run(options)
     printed, progress = capsys.readouterr()
     assert "recorded 2 episodes; tried seeds 500000 to 500002" in printed
     assert "2/2" in progress
