@@ -1,4 +1,4 @@
-"""What the measuring scripts share: sizes, timing, and how a result is said. Imports nothing of either implementation."""
+"""What the measuring scripts share: sizes, timing, and how a result is said. Imports neither implementation."""
 
 import argparse
 import json
@@ -42,7 +42,7 @@ def options(description: str) -> argparse.Namespace:
 
 
 def run(measures: Mapping[str, Measure], name: str) -> None:
-    """Print one JSON line: the measured value, and the peak of resident memory in MiB; null where it is not offered."""
+    """Print one JSON line: the measured value, and the peak of resident memory in MiB; null where not offered."""
     value = measures[name]() if name in measures else None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"value": value, "peak_mib": peak}))

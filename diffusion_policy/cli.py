@@ -1,4 +1,4 @@
-"""Command lines: `diffusion-policy train | eval | compare | report | data`; `train.py` and `eval.py` call the first two.
+"""Command lines: `diffusion-policy train | eval | compare | report | data`; `train.py` and `eval.py` call here too.
 
 Nothing heavy is imported before the arguments are understood.
 """

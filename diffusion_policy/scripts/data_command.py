@@ -1,4 +1,4 @@
-"""`diffusion-policy data info | check | convert | preview | init | generate | download`: arguments, and what they call.
+"""`diffusion-policy data info | check | convert | preview | init | generate | download`: arguments and what they do.
 
 Nothing heavy is imported before the arguments are understood.
 """

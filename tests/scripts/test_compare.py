@@ -1,12 +1,17 @@
-"""Tests for results_table.py."""
+"""Tests for comparison.py, sequential_comparison.py and compare.py."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from diffusion_policy.common.confidence_sequence import confidence_sequence
 from diffusion_policy.env_runner.report import EpisodeResult, RolloutResult
-from diffusion_policy.scripts.results_table import read_method, table
+from diffusion_policy.scripts.compare import main
+from diffusion_policy.scripts.comparison import markdown, read_method, split_name
+from diffusion_policy.scripts.sequential_comparison import compare_sequentially
+from diffusion_policy.workspace.train_workspace import train
+from tests.tiny_run import tiny_config, write_episodes
 
 
 def write_evaluation(folder: Path, scores: np.ndarray, first_seed: int = 100_000) -> Path:
@@ -27,6 +32,7 @@ def evaluations(tmp_path: Path) -> dict[str, Path]:
         "a0": write_evaluation(tmp_path / "a0", difficulty + 0.1),
         "a1": write_evaluation(tmp_path / "a1", difficulty + 0.12),
         "b": write_evaluation(tmp_path / "b", difficulty),
+        "noisy": write_evaluation(tmp_path / "noisy", difficulty + random.normal(0, 0.1, 100)),
         "elsewhere": write_evaluation(tmp_path / "elsewhere", difficulty, first_seed=0),
     }
 
@@ -36,16 +42,22 @@ def test_a_paired_difference_is_far_sharper_than_the_scores(evaluations: dict[st
         read_method("ours={a0},{a1}".format(**evaluations)),
         read_method("control={b}".format(**evaluations)),
     ]
-    header, _, ours, control = table(methods).splitlines()
+    header, _, ours, control = markdown(methods).splitlines()
     assert "score of ours minus this" in header
     assert ours.startswith("| ours | 2 x 100 | 0.7")
     low, high = (float(x) for x in control.split("|")[5].split("[")[1].rstrip("] ").split(","))
     assert 0.09 < low <= 0.11 <= high < 0.13
+    assert control.endswith("| higher |")
 
 
-def test_equal_runs_differ_by_nothing(evaluations: dict[str, Path]) -> None:
-    method = read_method("x={b}".format(**evaluations))
-    assert "+0.000 [+0.000, +0.000]" in table([method, read_method("y={b}".format(**evaluations))])
+def test_the_verdict_says_no_more_than_the_interval(evaluations: dict[str, Path]) -> None:
+    b, same, noisy, a = (
+        read_method(f"{name}={evaluations[folder]}")
+        for name, folder in (("b", "b"), ("same", "b"), ("noisy", "noisy"), ("a", "a0"))
+    )
+    lines = markdown([b, same, noisy, a]).splitlines()[3:]
+    assert "+0.000 [+0.000, +0.000]" in lines[0]
+    assert [line.split("|")[-2].strip() for line in lines] == ["equal within 0.02", "undecided", "lower"]
 
 
 def test_other_episodes_are_not_compared(evaluations: dict[str, Path]) -> None:
@@ -53,9 +65,101 @@ def test_other_episodes_are_not_compared(evaluations: dict[str, Path]) -> None:
         read_method("x={b},{elsewhere}".format(**evaluations))
     methods = [read_method("x={b}".format(**evaluations)), read_method("y={elsewhere}".format(**evaluations))]
     with pytest.raises(ValueError, match="y and x ran on different episode seeds"):
-        table(methods)
+        markdown(methods)
 
 
-def test_a_method_needs_a_name() -> None:
-    with pytest.raises(ValueError, match="expected NAME=FOLDER"):
-        read_method("folder")
+def test_a_name_is_optional_even_for_checkpoints_with_an_equals_sign(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "epoch=0004-score=0.5"
+    checkpoint.mkdir()
+    assert split_name(str(checkpoint)) == (str(checkpoint), [str(checkpoint)])
+    assert split_name(f"ours={checkpoint}") == ("ours", [str(checkpoint)])
+    assert split_name("a,b") == ("a,b", ["a", "b"])
+    with pytest.raises(ValueError, match=r"expected \[NAME=\]FOLDER"):
+        split_name("ours=")
+
+
+def test_the_command_prints_the_table(
+    evaluations: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([f"a={evaluations['a0']}", f"b={evaluations['b']}"])
+    assert "| b | 1 x 100 |" in capsys.readouterr().out
+
+
+def test_what_is_no_evaluation_is_named(tmp_path: Path, evaluations: dict[str, Path]) -> None:
+    with pytest.raises(SystemExit, match="no evaluation in .*nothing"):
+        main([str(evaluations["a0"]), str(tmp_path / "nothing"), str(evaluations["b"])])
+    with pytest.raises(SystemExit, match="say where to keep the episodes with -o OUT"):
+        main([str(evaluations["a0"]), str(tmp_path / "nothing")])
+
+
+# Stopping early
+
+
+def scores(random: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
+    """As of Push-T: most are 1, some far below."""
+    return np.where(random.random(size) < 0.6, 1.0, random.random(size))
+
+
+def test_looking_after_every_episode_gives_few_false_alarms() -> None:
+    """Of equal policies at most 5 % are ever called different; a test at every look would call 20 % and more so."""
+    random = np.random.default_rng(0)
+    n_runs, n_episodes = 400, 150
+    differences = scores(random, (n_runs, n_episodes)) - scores(random, (n_runs, n_episodes))
+    false_alarms = 0
+    naive = 0
+    for run in differences:
+        bounds = confidence_sequence(run)
+        false_alarms += bool(((bounds[:, 0] > 0) | (bounds[:, 1] < 0)).any())
+        n = np.arange(10, n_episodes + 1)
+        mean, spread = np.cumsum(run)[9:] / n, np.array([run[:k].std(ddof=1) for k in n])
+        naive += bool((np.abs(mean) > 1.96 * spread / np.sqrt(n)).any())
+    assert false_alarms / n_runs <= 0.05
+    assert naive / n_runs > 0.15, "which is why the ordinary interval must not be looked at twice"
+
+
+def test_the_bounds_hold_the_mean_tighten_and_find_a_difference() -> None:
+    random = np.random.default_rng(1)
+    better = np.clip(scores(random, (400,)) - 0.8 * scores(random, (400,)), -1, 1)
+    bounds = confidence_sequence(better)
+    assert (np.diff(bounds[:, 0]) >= 0).all()
+    assert (np.diff(bounds[:, 1]) <= 0).all()
+    assert bounds[0, 0] < 0 < bounds[-1, 0] < better.mean() < bounds[-1, 1]
+
+
+def test_values_outside_the_range_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"numbers in \[-1.0, 1.0\]"):
+        confidence_sequence([0.0, 3.0])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    data = write_episodes(folder / "episodes.zarr")
+    for name in ("zero", "random"):
+        train(tiny_config(data, f"policy={name}", "task.env_runner.n_envs=20"), str(folder / name))
+    train(tiny_config(data, "policy=zero", "task.env_runner.max_steps=4"), str(folder / "other"))
+    return {name: folder / name for name in ("zero", "random", "other")}
+
+
+@pytest.mark.sim
+def test_a_policy_equals_itself_before_the_seeds_run_out(runs: dict[str, Path], tmp_path: Path) -> None:
+    seeds = range(200_000, 200_600)
+    result = compare_sequentially((runs["zero"], runs["zero"]), tmp_path, seeds, margin=0.05, batch=100)
+    assert result.verdict == "equal"
+    n = len(result.bounds)
+    assert n < 600
+    assert "they are equal" in str(result)
+    kept = RolloutResult.from_json((tmp_path / "a" / "episodes.json").read_text())
+    assert [episode.seed for episode in kept.episodes] == list(seeds[:n])
+
+
+@pytest.mark.sim
+def test_few_episodes_decide_nothing(runs: dict[str, Path], tmp_path: Path) -> None:
+    result = compare_sequentially((runs["zero"], runs["random"]), tmp_path, range(3), batch=2)
+    assert (result.verdict, len(result.bounds)) == ("undecided", 3)
+
+
+@pytest.mark.sim
+def test_policies_of_different_tasks_are_not_compared(runs: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="different tasks: their env_runner differ in max_steps"):
+        compare_sequentially((runs["zero"], runs["other"]), tmp_path, range(3))
