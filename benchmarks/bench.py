@@ -1,7 +1,8 @@
 """Speed and memory of this implementation, beside the original's where it is present: `make bench`.
 
     python benchmarks/bench.py --data data/pusht/pusht_cchi_v7_replay.zarr [--original CHECKOUT]
-                               [--original-python PYTHON] [--measures windows,env_steps] [--rounds 3] [--output benchmark.md]
+                               [--original-python PYTHON] [--measures windows,env_steps] [--rounds 3]
+                               [--output benchmark.md]
 
 Each measure runs in a fresh process. The sides take turns, so that a machine that slows down slows both; what counts
 is the ratio. Both use all cores, the same data, networks, batch sizes and numbers of sampling steps.

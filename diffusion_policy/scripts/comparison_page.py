@@ -1,0 +1,41 @@
+"""A comparison as files: `compare.md` and a self-contained `report.html`."""
+
+from pathlib import Path
+
+from diffusion_policy.common.atomic_write import atomic_write_text
+from diffusion_policy.scripts.comparison import Table
+from diffusion_policy.scripts.report import Chart, Grid, Page, write_page
+from diffusion_policy.scripts.report_charts import Line, line_chart
+from diffusion_policy.scripts.sequential_comparison import SequentialComparison
+
+
+def write_comparison(table: Table, comparison: SequentialComparison | None, output_dir: Path) -> Path:
+    """Write both files and return the path of the page.
+
+    Args:
+        table: of scores.
+        comparison: of two runs that were rolled out until decided, or None.
+        output_dir: created if need be.
+    """
+    output_dir.mkdir(parents=True, exist_ok=True)
+    said = [] if comparison is None else [str(comparison)]
+    atomic_write_text(output_dir / "compare.md", "\n\n".join([*said, table.markdown()]) + "\n")
+    page = Page("Comparison", " and ".join(row[0] for row in table.rows), "On equal episode seeds.")
+    page.scores = Grid(table.columns, table.rows)
+    page.notes = [
+        *said,
+        "Intervals are at 95 %, over episodes, and over training runs where there are several (two or three runs "
+        "say little about others: then intervals are too narrow).",
+    ]
+    if comparison is not None:
+        page.charts.append(_bounds(comparison))
+    return write_page(page, output_dir)
+
+
+def _bounds(comparison: SequentialComparison) -> Chart:
+    """The interval of the difference against the number of episodes."""
+    steps = range(1, len(comparison.bounds) + 1)
+    middle = [(float(n), float((low + high) / 2)) for n, (low, high) in zip(steps, comparison.bounds, strict=True)]
+    band = [(float(n), float(low), float(high)) for n, (low, high) in zip(steps, comparison.bounds, strict=True)]
+    svg = line_chart([Line("difference", middle, band)], "episodes of each", comparison.metric)
+    return Chart("Difference, first minus second", svg, "The band holds whenever one stops; it may only shrink.")
