@@ -38,13 +38,15 @@ def train_main(config: DictConfig) -> None:
 
         train(plain, output_dir)  # type: ignore[arg-type]
 
-    report_user_errors(run)
+    report_user_errors(
+        run, f"to continue from the latest checkpoint, repeat it with hydra.run.dir={output_dir}"
+    )
 
 
 def eval_main(arguments: Sequence[str] | None = None) -> None:
     """Score a checkpoint on fixed seeds."""
     parser = argparse.ArgumentParser(
-        description="Roll a checkpoint's policy out on fixed seeds; report scores with 95 %% intervals."
+        description="Roll a checkpoint's policy out on fixed seeds; report scores with 95 % intervals."
     )
     parser.add_argument(
         "-c", "--checkpoint", required=True, help="a checkpoint's folder, or a run's (latest)"
@@ -75,6 +77,10 @@ def eval_main(arguments: Sequence[str] | None = None) -> None:
             trusted_targets=options.trust_target,
         )
         print(result.table())
+        print(
+            f"written to {options.output_dir}: eval_log.json, episodes.json"
+            + (", media/" * (options.n_videos > 0))
+        )
 
     report_user_errors(run)
 
@@ -96,15 +102,13 @@ def data_main(arguments: Sequence[str] | None = None) -> None:
     report_user_errors(run)
 
 
-def report_user_errors(run: Callable[[], None]) -> None:
+def report_user_errors(run: Callable[[], None], when_interrupted: str = "nothing was written") -> None:
     """Show what a user can mend as one line, exit code 1; everything else with its traceback."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         run()
     except KeyboardInterrupt:
-        sys.exit(
-            "interrupted; to continue from the latest checkpoint add hydra.run.dir=RUN_FOLDER to the command"
-        )
+        sys.exit(f"interrupted; {when_interrupted}")
     except USER_ERRORS as error:
         logging.getLogger(__name__).debug("traceback", exc_info=True)
         sys.exit(f"error: {error}")

@@ -63,6 +63,7 @@ def evaluate(
         "metrics": {name: estimate._asdict() for name, estimate in result.metrics().items()},
         "wall_time_s": result.wall_time_s,
         "n_envs": runner.n_envs,
+        "env_runner": runner_config,
         "provenance": provenance(policy.device),
     }
     atomic_write_text(log_path, json.dumps(log, indent=2))

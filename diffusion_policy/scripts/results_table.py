@@ -7,9 +7,11 @@ have run on the same episode seeds; methods are compared with the first one, epi
 """
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,12 +36,14 @@ class Method:
         seeds: of the episodes, (C,).
         scores: (R, C), one row per training seed.
         successes: (R, C), 0 or 1.
+        conditions: what else must be equal to compare episodes, such as the environment and its time limit.
     """
 
     name: str
     seeds: np.ndarray
     scores: np.ndarray
     successes: np.ndarray
+    conditions: dict[str, Any]
 
 
 def read_method(text: str) -> Method:
@@ -51,13 +55,30 @@ def read_method(text: str) -> Method:
     name, separator, folders = text.partition("=")
     if not separator or not folders:
         raise ValueError(f"expected NAME=FOLDER[,FOLDER...], got {text!r}")
-    results = [RolloutResult.from_json((Path(f) / "episodes.json").read_text()) for f in folders.split(",")]
+    results = [_read_episodes(Path(folder)) for folder in folders.split(",")]
     seeds = [[episode.seed for episode in result.episodes] for result in results]
     if any(other != seeds[0] for other in seeds):
         raise ValueError(f"{name}: its evaluations ran on different episode seeds, which cannot be compared")
     scores = [[episode.score for episode in result.episodes] for result in results]
     successes = [[float(bool(episode.success)) for episode in result.episodes] for result in results]
-    return Method(name, np.array(seeds[0]), np.array(scores), np.array(successes))
+    conditions = _read_conditions(Path(folders.split(",")[0]))
+    return Method(name, np.array(seeds[0]), np.array(scores), np.array(successes), conditions)
+
+
+def _read_episodes(folder: Path) -> RolloutResult:
+    path = folder / "episodes.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no evaluation in {folder}: there is no {path}; make one with eval.py -o {folder}"
+        )
+    return RolloutResult.from_json(path.read_text())
+
+
+def _read_conditions(folder: Path) -> dict[str, Any]:
+    """From the log of an evaluation; what it does not say is not compared."""
+    path = folder / "eval_log.json"
+    runner = json.loads(path.read_text()).get("env_runner", {}) if path.is_file() else {}
+    return {name: runner[name] for name in ("env", "max_steps", "reset_options") if name in runner}
 
 
 def mean(values: np.ndarray) -> Estimate:
@@ -66,9 +87,12 @@ def mean(values: np.ndarray) -> Estimate:
 
 
 def rate(values: np.ndarray) -> Estimate:
-    """Success rate of (R, C) values of 0 or 1 with its interval."""
-    if len(values) == 1:
-        return wilson_interval(int(values.sum()), values.size)
+    """Success rate of (R, C) values of 0 or 1 with its interval.
+
+    Where all runs always or never succeed, resampling sees no spread: the interval is that of one run.
+    """
+    if len(values) == 1 or np.ptp(values) == 0:
+        return wilson_interval(int(values[0].sum()), values.shape[1])
     return hierarchical_bootstrap_interval(values)
 
 
@@ -92,6 +116,13 @@ def table(methods: Sequence[Method]) -> str:
         if not np.array_equal(method.seeds, first.seeds):
             raise ValueError(
                 f"{method.name} and {first.name} ran on different episode seeds; evaluate both alike"
+            )
+        differing = [
+            name for name, value in method.conditions.items() if first.conditions.get(name, value) != value
+        ]
+        if differing:
+            raise ValueError(
+                f"{method.name} and {first.name} differ in {', '.join(differing)}; evaluate both alike"
             )
         above = "" if method is first else _text(difference(first.scores, method.scores), sign="+")
         runs, episodes = method.scores.shape

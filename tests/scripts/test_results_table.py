@@ -1,5 +1,6 @@
 """Tests for results_table.py."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,27 @@ def test_other_episodes_are_not_compared(evaluations: dict[str, Path]) -> None:
     methods = [read_method("x={b}".format(**evaluations)), read_method("y={elsewhere}".format(**evaluations))]
     with pytest.raises(ValueError, match="y and x ran on different episode seeds"):
         table(methods)
+
+
+def test_other_conditions_are_not_compared(evaluations: dict[str, Path]) -> None:
+    for name, max_steps in (("a0", 300), ("b", 8)):
+        log = {"env_runner": {"max_steps": max_steps, "n_envs": max_steps}}
+        (evaluations[name] / "eval_log.json").write_text(json.dumps(log))
+    with pytest.raises(ValueError, match="y and x differ in max_steps; evaluate both alike"):
+        table([read_method("x={a0}".format(**evaluations)), read_method("y={b}".format(**evaluations))])
+
+
+def test_a_rate_without_spread_over_runs_still_has_an_interval(tmp_path: Path) -> None:
+    folders = ",".join(str(write_evaluation(tmp_path / name, np.full(50, 0.3))) for name in "ab")
+    row = table([read_method(f"x={folders}")]).splitlines()[2]
+    low, high = (float(x) for x in row.split("|")[4].split("[")[1].rstrip("] ").split(","))
+    assert low == 0
+    assert high == pytest.approx(3.84 / (50 + 3.84), abs=1e-3), "Wilson's for 0 of 50"
+
+
+def test_a_folder_without_an_evaluation_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no evaluation in .*; make one with eval.py"):
+        read_method(f"x={tmp_path}")
 
 
 def test_a_method_needs_a_name() -> None:
