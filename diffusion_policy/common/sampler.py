@@ -75,10 +75,10 @@ def get_val_mask(n_episodes: int, val_ratio: float, seed: int = 0) -> np.ndarray
     A positive ratio gives at least one, and leaves at least one to train on.
 
     Raises:
-        ValueError: `val_ratio` is not in [0, 1).
+        ValueError: `val_ratio` is above 1.
     """
-    if not 0 <= val_ratio < 1:
-        raise ValueError(f"val_ratio must be at least 0 and below 1, got {val_ratio}")
+    if val_ratio > 1:
+        raise ValueError(f"val_ratio must be at most 1, got {val_ratio}")
     mask = np.zeros(n_episodes, bool)
     if val_ratio > 0:
         n_val = min(max(1, round(n_episodes * val_ratio)), n_episodes - 1)
