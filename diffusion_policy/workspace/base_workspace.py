@@ -144,9 +144,9 @@ class BaseWorkspace:
 
     def _check_same_run(self, checkpoint: Checkpoint, data_hash: str) -> None:
         saved = checkpoint.config()
-        names = [*_DEFINING] + ["training.num_epochs"] * (
-            self.config["training"]["lr_scheduler"] != "constant"
-        )
+        names = list(_DEFINING)
+        if self.config["training"]["lr_scheduler"] != "constant":
+            names.append("training.num_epochs")
         differing = [
             leaf
             for name in names
