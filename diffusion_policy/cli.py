@@ -102,7 +102,9 @@ def data_main(arguments: Sequence[str] | None = None) -> None:
     report_user_errors(run)
 
 
-def report_user_errors(run: Callable[[], None], when_interrupted: str = "nothing was written") -> None:
+def report_user_errors(
+    run: Callable[[], None], when_interrupted: str = "repeat the command to begin again"
+) -> None:
     """Show what a user can mend as one line, exit code 1; everything else with its traceback."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:

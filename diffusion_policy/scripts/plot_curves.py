@@ -26,9 +26,8 @@ def read_curve(run: Path) -> np.ndarray:
     path = run / "logs.json.txt"
     if not path.is_file():
         raise FileNotFoundError(f"{run} is not the folder of a training run: there is no {path}")
-    records = [
-        r for r in read_json_log(path, required_keys=[SCORE]) if "elapsed_s" in r
-    ]  # a control has no time
+    rollouts = read_json_log(path, required_keys=[SCORE])
+    records = [record for record in rollouts if "elapsed_s" in record]  # a control took no time
     if not records:
         raise ValueError(f"{run}: it never rolled out while it trained; train with training.rollout_every=1")
     return np.array([[r["global_step"], r["elapsed_s"] / 60, r[SCORE]] for r in records])
