@@ -46,7 +46,9 @@ def train_main(config: DictConfig) -> None:
         if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one reports
             _report_training(output_dir, config)
 
-    report_user_errors(run)
+    report_user_errors(
+        run, f"to continue from the latest checkpoint, repeat it with hydra.run.dir={output_dir}"
+    )
 
 
 def _report_training(output_dir: str, config: DictConfig) -> None:
@@ -63,7 +65,7 @@ def _report_training(output_dir: str, config: DictConfig) -> None:
 def eval_main(arguments: Sequence[str] | None = None) -> None:
     """Score a checkpoint on fixed seeds."""
     parser = argparse.ArgumentParser(
-        description="Roll a checkpoint's policy out on fixed seeds; report scores with 95 %% intervals."
+        description="Roll a checkpoint's policy out on fixed seeds; report scores with 95 % intervals."
     )
     parser.add_argument(
         "-c", "--checkpoint", required=True, help="a checkpoint's folder, or a run's (latest)"
@@ -103,6 +105,10 @@ def eval_main(arguments: Sequence[str] | None = None) -> None:
             report=not options.no_report,
         )
         print(result.table())
+        print(
+            f"written to {options.output_dir}: eval_log.json, episodes.json"
+            + (", media/" * (options.n_videos > 0))
+        )
 
     report_user_errors(run)
 
@@ -140,15 +146,15 @@ def data_main(arguments: Sequence[str] | None = None) -> None:
     report_user_errors(lambda: options.run(options))
 
 
-def report_user_errors(run: Callable[[], None]) -> None:
+def report_user_errors(
+    run: Callable[[], None], when_interrupted: str = "repeat the command to begin again"
+) -> None:
     """Show what a user can mend as one line, exit code 1; everything else with its traceback."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         run()
     except KeyboardInterrupt:
-        sys.exit(
-            "interrupted; to continue from the latest checkpoint add hydra.run.dir=RUN_FOLDER to the command"
-        )
+        sys.exit(f"interrupted; {when_interrupted}")
     except USER_ERRORS as error:
         logging.getLogger(__name__).debug("traceback", exc_info=True)
         sys.exit(f"error: {error}")

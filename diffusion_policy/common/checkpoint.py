@@ -98,6 +98,8 @@ def find_checkpoint(path: Path | str) -> Checkpoint:
     path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"no checkpoint at {path}: there is no such path")
+    if path.name == "latest" and path.is_file():
+        path = path.parent
     if (path / CONFIG).is_file() and any((path / name).is_file() for name in (WEIGHTS, METRICS)):
         return Checkpoint(path)
     for folder in (path, path / "checkpoints"):

@@ -19,5 +19,5 @@ def resolve_device(name: str) -> torch.device:
         raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}") from error
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(device.type, False):
-        raise ValueError(f"device {name!r} is not available on this machine; use device=auto or device=cpu")
+        raise ValueError(f"device {name!r} is not available on this machine; choose auto or cpu")
     return local_device(device)

@@ -30,6 +30,8 @@ class EpochBatches:
             raise ValueError(
                 f"batch_size must be a positive multiple of the number of processes {world_size()}, got {batch_size}"
             )
+        if batches_per_epoch is not None and batches_per_epoch < 1:
+            raise ValueError(f"batches_per_epoch must be null or at least 1, got {batches_per_epoch}")
         self.n_windows = n_windows
         self.batch_size = batch_size
         self.seed = seed

@@ -73,7 +73,12 @@ def get_val_mask(n_episodes: int, val_ratio: float, seed: int = 0) -> np.ndarray
     """Draw the episodes to validate on, (n_episodes,) bool.
 
     A positive ratio gives at least one, and leaves at least one to train on.
+
+    Raises:
+        ValueError: `val_ratio` is above 1.
     """
+    if val_ratio > 1:
+        raise ValueError(f"val_ratio must be at most 1, got {val_ratio}")
     mask = np.zeros(n_episodes, bool)
     if val_ratio > 0:
         n_val = min(max(1, round(n_episodes * val_ratio)), n_episodes - 1)

@@ -69,6 +69,10 @@ class EnvRunner:
         _check_seeds(seeds)
         if pool not in POOLS:
             raise ValueError(f"pool must be one of {', '.join(POOLS)}, got {pool!r}")
+        if n_envs < 1 or n_videos < 0:
+            raise ValueError(
+                f"n_envs must be at least 1 and n_videos at least 0, got {n_envs} and {n_videos}"
+            )
         self.spec = EnvSpec(env, n_obs_steps, n_action_steps, max_steps, fps, tuple(final_metrics))
         self.seeds = [int(seed) for seed in seeds]
         self.n_envs = min(n_envs, len(self.seeds))

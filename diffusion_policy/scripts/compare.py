@@ -12,37 +12,44 @@ every batch: the interval that decides is right whenever one stops.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from diffusion_policy.cli import report_user_errors
 from diffusion_policy.common.evaluation_seeds import SELECTION_SEEDS, parse_seeds
 from diffusion_policy.scripts.comparison import (
     EPISODES,
     MARGIN,
-    Method,
-    markdown,
+    Table,
+    difference_table,
     method_of,
     read_method,
+    score_table,
     split_name,
 )
 
+if TYPE_CHECKING:
+    from diffusion_policy.scripts.sequential_comparison import SequentialComparison
 
-def compare(options: argparse.Namespace) -> list[Method]:
-    """Read the evaluations, or make them."""
+
+def compare(options: argparse.Namespace) -> tuple[Table, "SequentialComparison | None"]:
+    """Read evaluations, or roll two runs out; the table, and in the latter case how that went."""
     named = [split_name(text) for text in options.method]
-    if all((Path(path) / EPISODES).is_file() for _, paths in named for path in paths):
-        return [read_method(text) for text in options.method]
-    if len(named) != 2 or any(len(paths) != 1 for _, paths in named):
-        return [read_method(text) for text in options.method]  # whose error says what is missing
+    evaluated = all((Path(path) / EPISODES).is_file() for _, paths in named for path in paths)
+    if evaluated or len(named) != 2 or any(len(paths) != 1 for _, paths in named):
+        return difference_table([read_method(text) for text in options.method]), None
     if options.output_dir is None:
         raise ValueError("comparing runs rolls them out: say where to keep the episodes with -o OUT")
-    return _roll_out(options, named)
+    (name_a, (path_a,)), (name_b, (path_b,)) = named
+    comparison = _roll_out(options, path_a, path_b)
+    pairs = zip((name_a, name_b), comparison.results, strict=True)
+    # A difference with an interval for a fixed number of episodes would be wrong here: when to stop was chosen.
+    return score_table([method_of(name, [result]) for name, result in pairs]), comparison
 
 
-def _roll_out(options: argparse.Namespace, named: Sequence[tuple[str, list[str]]]) -> list[Method]:
+def _roll_out(options: argparse.Namespace, path_a: str, path_b: str) -> "SequentialComparison":
     from diffusion_policy.scripts.sequential_comparison import compare_sequentially
 
-    (name_a, (path_a,)), (name_b, (path_b,)) = named
-    comparison = compare_sequentially(
+    return compare_sequentially(
         (path_a, path_b),
         options.output_dir,
         parse_seeds(options.seeds) if options.seeds else SELECTION_SEEDS,
@@ -52,10 +59,6 @@ def _roll_out(options: argparse.Namespace, named: Sequence[tuple[str, list[str]]
         device=options.device,
         trusted_targets=options.trust_target,
     )
-    print(comparison)
-    return [
-        method_of(name, [result]) for name, result in zip((name_a, name_b), comparison.results, strict=True)
-    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -63,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Compare policies on equal episode seeds.")
     parser.add_argument("method", nargs="+", help="[NAME=]FOLDER[,FOLDER...]: evaluations, or two runs")
     parser.add_argument(
-        "-o", "--output_dir", type=Path, help="for compare.md, compare.html and episodes of runs"
+        "-o", "--output_dir", type=Path, help="for compare.md, report.html and episodes of runs"
     )
     parser.add_argument(
         "--metric", choices=["score", "success"], default="score", help="that decides between runs"
@@ -78,8 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     def run() -> None:
-        methods = compare(options)
-        print(markdown(methods))
+        table, comparison = compare(options)
+        print("\n\n".join([*([] if comparison is None else [str(comparison)]), table.markdown()]))
+        if options.output_dir is not None:
+            from diffusion_policy.scripts.comparison_page import write_comparison
+
+            print(f"written to {write_comparison(table, comparison, options.output_dir)}")
 
     report_user_errors(run)
 

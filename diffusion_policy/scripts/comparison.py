@@ -1,8 +1,10 @@
 """Methods side by side: scores over training seeds and episodes, and paired differences on equal episode seeds."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +19,11 @@ from diffusion_policy.common.statistics import (
 from diffusion_policy.env_runner.report import RolloutResult
 
 EPISODES = "episodes.json"
+CONDITIONS = (
+    "env",
+    "max_steps",
+    "reset_options",
+)  # of the environment runner: what must be equal beside seeds
 MARGIN = 0.02  # differences within +- this are called equal
 
 
@@ -29,12 +36,14 @@ class Method:
         seeds: of the episodes, (C,).
         scores: (R, C), one row per training seed.
         successes: (R, C), 0 or 1.
+        conditions: the environment and its time limit, as far as they are known.
     """
 
     name: str
     seeds: np.ndarray
     scores: np.ndarray
     successes: np.ndarray
+    conditions: dict[str, Any] = field(default_factory=dict)
 
 
 def read_method(text: str) -> Method:
@@ -42,11 +51,15 @@ def read_method(text: str) -> Method:
 
     Raises:
         FileNotFoundError: a folder holds no evaluation.
-        ValueError: the evaluations ran on different episodes.
+        ValueError: the evaluations ran on different episodes or under different conditions.
     """
     name, folders = split_name(text)
-    results = [_read_episodes(Path(folder)) for folder in folders]
-    return method_of(name, results)
+    method = method_of(name, [_read_episodes(Path(folder)) for folder in folders])
+    for folder in folders:
+        conditions = _read_conditions(Path(folder))
+        _check_conditions(conditions, method.conditions, f"{name}: {folder} and those before it")
+        method.conditions |= conditions
+    return method
 
 
 def split_name(text: str) -> tuple[str, list[str]]:
@@ -66,6 +79,13 @@ def _read_episodes(folder: Path) -> RolloutResult:
             f"no evaluation in {folder}: there is no {path}; make one with eval.py -o {folder}"
         )
     return RolloutResult.from_json(path.read_text())
+
+
+def _read_conditions(folder: Path) -> dict[str, Any]:
+    """From the log of an evaluation; what it does not say is not compared."""
+    path = folder / "eval_log.json"
+    runner = json.loads(path.read_text()).get("env_runner", {}) if path.is_file() else {}
+    return {name: runner[name] for name in CONDITIONS if name in runner}
 
 
 def method_of(name: str, results: Sequence[RolloutResult]) -> Method:
@@ -88,9 +108,12 @@ def mean(values: np.ndarray) -> Estimate:
 
 
 def rate(values: np.ndarray) -> Estimate:
-    """Success rate of (R, C) values of 0 or 1 with its interval."""
-    if len(values) == 1:
-        return wilson_interval(int(values.sum()), values.size)
+    """Success rate of (R, C) values of 0 or 1 with its interval.
+
+    Where all runs always or never succeed, resampling sees no spread: the interval is that of one run.
+    """
+    if len(values) == 1 or np.ptp(values) == 0:
+        return wilson_interval(int(values[0].sum()), values.shape[1])
     return hierarchical_bootstrap_interval(values)
 
 
@@ -112,39 +135,57 @@ def verdict(estimate: Estimate, margin: float = MARGIN) -> str:
     return f"equal within {margin}" if max(-estimate.low, estimate.high) <= margin else "undecided"
 
 
-def columns(methods: Sequence[Method]) -> list[str]:
-    """Headings of `rows`."""
-    return [
-        "method",
-        "runs x episodes",
-        "score",
-        "success",
-        f"score of {methods[0].name} minus this",
-        "it is",
-    ]
+@dataclass(frozen=True)
+class Table:
+    """Headings and rows of text."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def markdown(self) -> str:
+        """The table as Markdown."""
+        lines = [self.columns, ("---",) * len(self.columns), *self.rows]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def rows(methods: Sequence[Method]) -> list[list[str]]:
-    """Score and success of each method, and how much the first one is above it, as text."""
+def score_table(methods: Sequence[Method]) -> Table:
+    """Score and success of each method on its own.
+
+    Raises:
+        ValueError: the methods ran on different episode seeds or under different conditions.
+    """
+    _check_comparable(methods)
+    rows = []
+    for method in methods:
+        runs, episodes = method.scores.shape
+        score, success = text(mean(method.scores)), text(rate(method.successes))
+        rows.append((method.name, f"{runs} x {episodes}", score, success))
+    return Table(("method", "runs x episodes", "score", "success"), tuple(rows))
+
+
+def difference_table(methods: Sequence[Method]) -> Table:
+    """The score table, and how much the first method is above each other one on equal episodes."""
+    scores, first = score_table(methods), methods[0]
+    above = [difference(first.scores, method.scores) for method in methods[1:]]
+    said = [("", ""), *((text(estimate, sign="+"), verdict(estimate)) for estimate in above)]
+    rows = tuple((*row, *more) for row, more in zip(scores.rows, said, strict=True))
+    return Table((*scores.columns, f"score of {first.name} minus this", "it is"), rows)
+
+
+def _check_comparable(methods: Sequence[Method]) -> None:
     first = methods[0]
-    cells = []
     for method in methods:
         if not np.array_equal(method.seeds, first.seeds):
             raise ValueError(
                 f"{method.name} and {first.name} ran on different episode seeds; evaluate both alike"
             )
-        runs, episodes = method.scores.shape
-        row = [method.name, f"{runs} x {episodes}", text(mean(method.scores)), text(rate(method.successes))]
-        above = difference(first.scores, method.scores)
-        cells.append([*row, *(["", ""] if method is first else [text(above, sign="+"), verdict(above)])])
-    return cells
+        _check_conditions(method.conditions, first.conditions, f"{method.name} and {first.name}")
 
 
-def markdown(methods: Sequence[Method]) -> str:
-    """The table as Markdown."""
-    headings = columns(methods)
-    lines = [headings, ["---"] * len(headings), *rows(methods)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _check_conditions(a: dict[str, Any], b: dict[str, Any], names: str) -> None:
+    differing = [key for key, value in a.items() if b.get(key, value) != value]
+    if differing:
+        raise ValueError(f"{names} differ in {', '.join(differing)}; evaluate both alike")
 
 
 def text(estimate: Estimate, sign: str = "") -> str:

@@ -4,9 +4,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
 import yaml
 
 from diffusion_policy.common.atomic_write import atomic_write_text
@@ -73,8 +71,18 @@ def evaluate(
         _remove_earlier(output_dir, result)
     atomic_write_text(output_dir / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     atomic_write_text(output_dir / "episodes.json", result.to_json())
-    log = {"checkpoint": str(checkpoint.path), "overrides": list(overrides)}
-    atomic_write_text(log_path, json.dumps(log | _record(result, runner.n_envs, policy.device), indent=2))
+    log = {
+        "checkpoint": str(checkpoint.path),
+        "overrides": list(overrides),
+        "n_seeds": len(seeds),
+        "first_seed": seeds[0],
+        "metrics": {name: estimate._asdict() for name, estimate in result.metrics().items()},
+        "wall_time_s": result.wall_time_s,
+        "n_envs": runner.n_envs,
+        "env_runner": runner_config,
+        "provenance": provenance(policy.device),
+    }
+    atomic_write_text(log_path, json.dumps(log, indent=2))
 
     if dataset is not None:
         control_runner = instantiate(runner_config, trusted_targets, seeds=list(seeds))
@@ -88,18 +96,6 @@ def evaluate(
 
         best_effort("report", make)
     return result
-
-
-def _record(result: RolloutResult, n_envs: int, device: torch.device) -> dict[str, Any]:
-    """What `eval_log.json` says of a rollout and how it was made."""
-    return {
-        "n_seeds": len(result.episodes),
-        "first_seed": result.episodes[0].seed,
-        "metrics": {name: estimate._asdict() for name, estimate in result.metrics().items()},
-        "wall_time_s": result.wall_time_s,
-        "n_envs": n_envs,
-        "provenance": provenance(device),
-    }
 
 
 def _remove_earlier(output_dir: Path, result: RolloutResult) -> None:

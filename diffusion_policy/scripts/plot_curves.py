@@ -23,9 +23,13 @@ def read_curve(run: Path) -> np.ndarray:
     Raises:
         ValueError: when the run never rolled out.
     """
-    records = read_json_log(run / "logs.json.txt", required_keys=[SCORE])
+    path = run / "logs.json.txt"
+    if not path.is_file():
+        raise FileNotFoundError(f"{run} is not the folder of a training run: there is no {path}")
+    rollouts = read_json_log(path, required_keys=[SCORE])
+    records = [record for record in rollouts if "elapsed_s" in record]  # a control took no time
     if not records:
-        raise ValueError(f"{run}: its log has no {SCORE}; train with training.rollout_every=1")
+        raise ValueError(f"{run}: it never rolled out while it trained; train with training.rollout_every=1")
     return np.array([[r["global_step"], r["elapsed_s"] / 60, r[SCORE]] for r in records])
 
 
@@ -42,7 +46,7 @@ def plot(curves: Mapping[str, Sequence[np.ndarray]], path: Path) -> None:
     ):
         for i, (name, runs) in enumerate(curves.items()):
             for run in runs:
-                axis.plot(run[:, column], run[:, 2], color=f"C{i}", linewidth=0.8, alpha=0.5)
+                axis.plot(run[:, column], run[:, 2], color=f"C{i}", linewidth=0.8, alpha=0.5, marker=".")
             common = min(len(run) for run in runs)  # a run may not have finished
             average = np.mean([run[:common] for run in runs], axis=0)
             axis.plot(average[:, column], average[:, 2], color=f"C{i}", linewidth=2.2, label=name)

@@ -15,10 +15,9 @@ from diffusion_policy.common.confidence_sequence import confidence_sequence
 from diffusion_policy.common.instantiate import instantiate
 from diffusion_policy.env_runner.report import RolloutResult
 from diffusion_policy.policy.load_policy import load_policy
-from diffusion_policy.scripts.comparison import EPISODES, MARGIN
+from diffusion_policy.scripts.comparison import CONDITIONS, EPISODES, MARGIN
 
 Metric = Literal["score", "success"]
-SAME_TASK = ("env", "max_steps", "reset_options")  # of task.env_runner
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def _differences(results: tuple[RolloutResult, RolloutResult], metric: Metric) -
 
 def _check_same_task(a: Checkpoint, b: Checkpoint) -> None:
     runners = [checkpoint.config()["task"]["env_runner"] for checkpoint in (a, b)]
-    different = [name for name in SAME_TASK if runners[0].get(name) != runners[1].get(name)]
+    different = [name for name in CONDITIONS if runners[0].get(name) != runners[1].get(name)]
     if different:
         raise ValueError(
             f"{a.path} and {b.path} are of different tasks: their env_runner differ in {', '.join(different)}"

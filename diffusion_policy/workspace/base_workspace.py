@@ -21,7 +21,8 @@ from diffusion_policy.common.provenance import provenance
 from diffusion_policy.common.random_seed import derived_seed
 from diffusion_policy.model.diffusion.ema_model import EMAModel
 
-# What is learned follows from these parts of the configuration, and from the data.
+# What is learned follows from these parts of the configuration, and from the data; also from the number of epochs,
+# with which the learning-rate schedule ends unless it is constant.
 _DEFINING = (
     *("policy", "optimizer", "ema", "dataloader"),
     *(f"training.{key}" for key in ("seed", "lr_scheduler", "lr_warmup_steps", "gradient_accumulate_every")),
@@ -156,7 +157,14 @@ class BaseWorkspace:
 
     def _check_same_run(self, checkpoint: Checkpoint, data_hash: str) -> None:
         saved = checkpoint.config()
-        differing = [name for name in _DEFINING if _select(saved, name) != _select(self.config, name)]
+        names = list(_DEFINING)
+        if self.config["training"]["lr_scheduler"] != "constant":
+            names.append("training.num_epochs")
+        differing = [
+            leaf
+            for name in names
+            for leaf in _differing(_select(saved, name), _select(self.config, name), name)
+        ]
         if data_hash != self.data_hash:
             differing.append("the data")
         if differing:
@@ -164,6 +172,14 @@ class BaseWorkspace:
                 f"cannot resume from {checkpoint.path}: this run differs in {', '.join(differing)}. "
                 f"Choose another hydra.run.dir, or the configuration saved there"
             )
+
+
+def _differing(a: Any, b: Any, name: str) -> list[str]:
+    """Dotted names of the leaves below `name` in which two parts of a configuration differ."""
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        keys = dict.fromkeys([*a, *b])
+        return [leaf for key in keys for leaf in _differing(a.get(key), b.get(key), f"{name}.{key}")]
+    return [] if a == b else [name]
 
 
 def _select(config: Mapping[str, Any], name: str) -> Any:

@@ -25,6 +25,7 @@ from diffusion_policy.workspace.base_workspace import BaseWorkspace
 log = logging.getLogger(__name__)
 
 LAST_ROLLOUT = "last_rollout.json"  # its episodes, in the run folder
+LOSSES = ("train_loss", "val_loss", "train_action_mse_error")
 
 _TRAINING, _VALIDATION, _SAMPLING = 0, 1, 2  # names of random streams
 
@@ -59,7 +60,6 @@ class TrainWorkspace(BaseWorkspace):
 
     def _prepare(self) -> None:
         training = self.config["training"]
-        _check_training(training)
         self.dataset.to(self.device)
         self.batches = EpochBatches(len(self.dataset), seed=self.seed, **self.config["dataloader"])
         self.accumulate: int = training["gradient_accumulate_every"]
@@ -258,12 +258,12 @@ class TrainWorkspace(BaseWorkspace):
 def _check_training(training: Mapping[str, Any]) -> None:
     """Name what cannot be meant before any time is spent."""
     counts = ("num_epochs", "gradient_accumulate_every", "n_rollouts")
-    intervals = ("checkpoint_every", "val_every", "sample_every", "rollout_every")
-    for name in counts + intervals:
+    optional = ("checkpoint_every", "val_every", "sample_every", "rollout_every", "n_threads")
+    for name in ("seed", *counts, *optional):
         value = training[name]
-        least = 0 if name == "num_epochs" else 1
-        if not ((isinstance(value, int) and value >= least) or (value is None and name in intervals)):
-            allowed = "or null " if name in intervals else ""
+        least = 0 if name in ("seed", "num_epochs") else 1
+        if not ((isinstance(value, int) and value >= least) or (value is None and name in optional)):
+            allowed = "or null " if name in optional else ""
             raise ValueError(
                 f"training.{name} must be an integer {allowed}of at least {least}, got {value!r}"
             )
@@ -274,8 +274,24 @@ def _check_training(training: Mapping[str, Any]) -> None:
         )
 
 
+def _check_monitor(checkpoint: Mapping[str, Any]) -> None:
+    """A metric that is never logged, or ranked the wrong way round, would keep the wrong checkpoints."""
+    key, mode = checkpoint["monitor_key"], checkpoint["mode"]
+    if key == "auto":
+        return
+    if key not in LOSSES and not key.startswith("rollout/"):
+        raise ValueError(
+            f"checkpoint.monitor_key {key!r} is never logged: choose auto, rollout/score or another metric of "
+            f"rollouts, or {', '.join(LOSSES)}"
+        )
+    if key in LOSSES and mode != "min":
+        raise ValueError(f"less {key} is better: set checkpoint.mode=min, got {mode!r}")
+
+
 def train(config: Mapping[str, Any], output_dir: str) -> None:
     """Run the training that `config` describes; see `config/train.yaml`."""
+    _check_training(config["training"])
+    _check_monitor(config["checkpoint"])
     n_threads = config["training"]["n_threads"]
     if n_threads is not None:
         torch.set_num_threads(n_threads)

@@ -37,7 +37,7 @@ def test_a_named_device_is_taken_where_it_is(machine, name):
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps", "meta"])
 def test_an_absent_device_is_refused_with_the_way_out(machine, name):
     machine()
-    with pytest.raises(ValueError, match=f"'{name}' is not available on this machine; use device=auto"):
+    with pytest.raises(ValueError, match=f"'{name}' is not available on this machine; choose auto or cpu"):
         resolve_device(name)
 
 

@@ -1,5 +1,6 @@
 """Tests for comparison.py, sequential_comparison.py and compare.py."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from diffusion_policy.common.confidence_sequence import confidence_sequence
 from diffusion_policy.env_runner.report import EpisodeResult, RolloutResult
 from diffusion_policy.scripts.compare import main
-from diffusion_policy.scripts.comparison import markdown, read_method, split_name
+from diffusion_policy.scripts.comparison import difference_table, read_method, split_name
 from diffusion_policy.scripts.sequential_comparison import compare_sequentially
 from diffusion_policy.workspace.train_workspace import train
 from tests.tiny_run import tiny_config, write_episodes
@@ -42,7 +43,7 @@ def test_a_paired_difference_is_far_sharper_than_the_scores(evaluations: dict[st
         read_method("ours={a0},{a1}".format(**evaluations)),
         read_method("control={b}".format(**evaluations)),
     ]
-    header, _, ours, control = markdown(methods).splitlines()
+    header, _, ours, control = difference_table(methods).markdown().splitlines()
     assert "score of ours minus this" in header
     assert ours.startswith("| ours | 2 x 100 | 0.7")
     low, high = (float(x) for x in control.split("|")[5].split("[")[1].rstrip("] ").split(","))
@@ -55,7 +56,7 @@ def test_the_verdict_says_no_more_than_the_interval(evaluations: dict[str, Path]
         read_method(f"{name}={evaluations[folder]}")
         for name, folder in (("b", "b"), ("same", "b"), ("noisy", "noisy"), ("a", "a0"))
     )
-    lines = markdown([b, same, noisy, a]).splitlines()[3:]
+    lines = difference_table([b, same, noisy, a]).markdown().splitlines()[3:]
     assert "+0.000 [+0.000, +0.000]" in lines[0]
     assert [line.split("|")[-2].strip() for line in lines] == ["equal within 0.02", "undecided", "lower"]
 
@@ -65,7 +66,27 @@ def test_other_episodes_are_not_compared(evaluations: dict[str, Path]) -> None:
         read_method("x={b},{elsewhere}".format(**evaluations))
     methods = [read_method("x={b}".format(**evaluations)), read_method("y={elsewhere}".format(**evaluations))]
     with pytest.raises(ValueError, match="y and x ran on different episode seeds"):
-        markdown(methods)
+        difference_table(methods)
+
+
+def test_other_conditions_are_not_compared(evaluations: dict[str, Path]) -> None:
+    for name, max_steps in (("a0", 300), ("a1", 8), ("b", 8)):
+        log = {"env_runner": {"max_steps": max_steps, "n_envs": max_steps}}
+        (evaluations[name] / "eval_log.json").write_text(json.dumps(log))
+    with pytest.raises(ValueError, match="y and x differ in max_steps; evaluate both alike"):
+        difference_table(
+            [read_method("x={a0}".format(**evaluations)), read_method("y={b}".format(**evaluations))]
+        )
+    with pytest.raises(ValueError, match="ours: .*a1 and those before it differ in max_steps"):
+        read_method("ours={a0},{a1}".format(**evaluations))
+
+
+def test_a_rate_without_spread_over_runs_still_has_an_interval(tmp_path: Path) -> None:
+    folders = ",".join(str(write_evaluation(tmp_path / name, np.full(50, 0.3))) for name in "ab")
+    row = difference_table([read_method(f"x={folders}")]).rows[0]
+    low, high = (float(x) for x in row[3].split("[")[1].rstrip("]").split(","))
+    assert low == 0
+    assert high == pytest.approx(3.84 / (50 + 3.84), abs=1e-3), "Wilson's for 0 of 50"
 
 
 def test_a_name_is_optional_even_for_checkpoints_with_an_equals_sign(tmp_path: Path) -> None:
@@ -83,6 +104,12 @@ def test_the_command_prints_the_table(
 ) -> None:
     main([f"a={evaluations['a0']}", f"b={evaluations['b']}"])
     assert "| b | 1 x 100 |" in capsys.readouterr().out
+
+
+def test_the_command_writes_the_table_and_a_page(evaluations: dict[str, Path], tmp_path: Path) -> None:
+    main([f"a={evaluations['a0']}", f"b={evaluations['b']}", "-o", str(tmp_path / "out")])
+    assert "| b | 1 x 100 |" in (tmp_path / "out" / "compare.md").read_text()
+    assert "score of a minus this" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_what_is_no_evaluation_is_named(tmp_path: Path, evaluations: dict[str, Path]) -> None:
@@ -157,6 +184,17 @@ def test_a_policy_equals_itself_before_the_seeds_run_out(runs: dict[str, Path], 
 def test_few_episodes_decide_nothing(runs: dict[str, Path], tmp_path: Path) -> None:
     result = compare_sequentially((runs["zero"], runs["random"]), tmp_path, range(3), batch=2)
     assert (result.verdict, len(result.bounds)) == ("undecided", 3)
+
+
+@pytest.mark.sim
+def test_of_runs_the_page_shows_how_the_bounds_tightened(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([f"a={runs['zero']}", f"b={runs['random']}", "-o", str(tmp_path), "--seeds", "0:3", "--batch", "2"])
+    said = capsys.readouterr().out
+    assert "after 3 episodes each" in said
+    assert "minus this" not in said, "an interval for a fixed number of episodes would be wrong"
+    assert "whenever one stops" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.sim

@@ -23,7 +23,7 @@ def test_curve(tmp_path: Path) -> None:
 
 
 def test_a_run_without_rollouts_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"run: its log has no rollout/score"):
+    with pytest.raises(ValueError, match=r"run: it never rolled out"):
         read_curve(write_log(tmp_path / "run"))
 
 

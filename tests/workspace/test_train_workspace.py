@@ -181,7 +181,7 @@ def test_mixed_precision_learns(data: Path, tmp_path: Path) -> None:
 
 def test_a_run_with_another_configuration_is_not_resumed(data: Path, tmp_path: Path) -> None:
     trained(data, tmp_path)
-    with pytest.raises(ValueError, match=r"differs in optimizer, training\.seed"):
+    with pytest.raises(ValueError, match=r"differs in optimizer\.lr, training\.seed"):
         trained(data, tmp_path, "optimizer.lr=1e-2", "training.seed=7")
 
 

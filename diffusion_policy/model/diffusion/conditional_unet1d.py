@@ -135,6 +135,10 @@ class ConditionalUnet1D(nn.Module):
             raise ValueError(f"local_cond_at must be 'both' or 'input', got {local_cond_at!r}")
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+        if any(dim % n_groups for dim in down_dims) or down_dims[0] % 8:
+            raise ValueError(
+                f"down_dims must be multiples of n_groups={n_groups}, and the first of 8, got {list(down_dims)}"
+            )
         self.input_dim = input_dim
         self.down_dims = tuple(down_dims)
         self.local_cond_dim = local_cond_dim

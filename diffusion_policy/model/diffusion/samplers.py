@@ -28,7 +28,7 @@ def spaced_timesteps(schedule: NoiseSchedule, steps: int | None, offset: int = 0
     """
     n_train = schedule.num_train_timesteps
     steps = n_train if steps is None else steps
-    if not 1 <= steps <= n_train:
+    if not isinstance(steps, int) or not 1 <= steps <= n_train:
         raise ValueError(f"sampler steps must be between 1 and num_train_timesteps={n_train}, got {steps}")
     spacing = n_train // steps
     timesteps = [i * spacing + offset for i in reversed(range(steps))]

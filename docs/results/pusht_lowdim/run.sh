@@ -28,6 +28,8 @@ for episodes in 90 null; do
   done
   train "nearest_neighbor_$episodes" policy=nearest_neighbor "$data"
   evaluate "nearest_neighbor_$episodes"
+  train "nearest_neighbor_30_$episodes" policy=nearest_neighbor "$data" horizon=32 n_action_steps=30 training.rollout_every=null
+  evaluate "nearest_neighbor_30_$episodes"
 done
 for control in zero random; do
   train "$control" policy=$control
@@ -41,5 +43,6 @@ for episodes in 90 null; do
   echo "episodes: $episodes"
   $PYTHON -m diffusion_policy.scripts.compare \
     "diffusion=$(folders "diffusion_unet_$episodes")" "regression=$(folders "regression_unet_$episodes")" \
-    "nearest neighbour=$OUT/eval/nearest_neighbor_$episodes" "random=$OUT/eval/random" "zero=$OUT/eval/zero"
+    "nearest neighbour, 8 steps=$OUT/eval/nearest_neighbor_$episodes" \
+    "nearest neighbour, 30 steps=$OUT/eval/nearest_neighbor_30_$episodes" "random=$OUT/eval/random" "zero=$OUT/eval/zero"
 done
