@@ -1,5 +1,6 @@
 """Files and folders that appear whole or not at all, whatever kills the process."""
 
+import errno
 import os
 import shutil
 import uuid
@@ -15,12 +16,38 @@ def temporary_path(path: Path) -> Path:
     return path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{path.name}")
 
 
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Let errors of the operating system name `path` where they name nothing, as on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def make_writable(folder: Path) -> None:
+    """Make a folder if need be, and see that files can be made in it.
+
+    Raises:
+        OSError: they cannot.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
 def atomic_write(path: Path, content: bytes) -> None:
-    """Write a file; a reader sees the old content or the new. Its folder is made if need be."""
+    """Write a file; a reader sees the old content or the new. Its folder is made if need be.
+
+    Raises:
+        OSError: it could not be written; the error names it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(path)
     try:
-        with temporary.open("wb") as file:
+        with named_errors(path), temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

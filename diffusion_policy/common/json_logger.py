@@ -5,9 +5,12 @@ import numbers
 import os
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
+
+from diffusion_policy.common.atomic_write import named_errors
 
 Number = int | float
 STEP_KEY = "global_step"
@@ -37,8 +40,13 @@ class JsonLogger:
         return self.path.open("a", encoding="utf-8", buffering=1)  # 1: flushed at each end of line
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append the numbers of `record` as one line."""
-        self._file.write(json.dumps(_numbers(record)) + "\n")
+        """Append the numbers of `record` as one line.
+
+        Raises:
+            OSError: it could not be written; the error names the file.
+        """
+        with named_errors(self.path):
+            self._file.write(json.dumps(_numbers(record)) + "\n")
 
     def get_last_log(self) -> dict[str, Number] | None:
         """The last record of the file, or None when it has none."""
@@ -60,7 +68,10 @@ class JsonLogger:
 
     def close(self) -> None:
         """Close the file; closing twice does no harm."""
-        self._file.close()
+        with suppress(
+            OSError
+        ):  # tries once more to write a line that could not be written, which `log` has said
+            self._file.close()
 
     def __enter__(self) -> "JsonLogger":
         return self

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from diffusion_policy.common.atomic_write import move_into_place, remove, temporary_path
+from diffusion_policy.common.atomic_write import move_into_place, named_errors, remove, temporary_path
 from diffusion_policy.common.chunking import Chunks, Compressors, chunks_of, compressor_of
 from diffusion_policy.common.stored_array import StoredArray
 from diffusion_policy.common.zarr_files import (
@@ -28,9 +28,10 @@ def save_zarr(
     """Write the replay buffer layout under a temporary name, then rename it to `path`, replacing the old."""
     folder, archive = temporary_path(path), temporary_path(path)
     try:
-        _write_folder(folder, data, meta, chunks, compressors)
-        if path.suffix == ".zip":
-            _zip(folder, archive)
+        with named_errors(path):
+            _write_folder(folder, data, meta, chunks, compressors)
+            if path.suffix == ".zip":
+                _zip(folder, archive)
         move_into_place(archive if archive.exists() else folder, path)
     finally:
         remove(folder)

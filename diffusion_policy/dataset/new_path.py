@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from diffusion_policy.common.atomic_write import remove, temporary_path
+from diffusion_policy.common.atomic_write import named_errors, remove, temporary_path
 
 
 @contextmanager
@@ -15,13 +15,15 @@ def new_path(path: Path) -> Iterator[Path]:
 
     Raises:
         FileExistsError: something is at `path`.
+        OSError: it could not be written; the error names it.
     """
     if path.exists():
         raise FileExistsError(f"{path} exists already; remove it or choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(path)
     try:
-        yield temporary
+        with named_errors(path):
+            yield temporary
         temporary.rename(path)
     finally:
         remove(temporary)

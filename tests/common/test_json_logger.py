@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffusion_policy.common.json_logger import JsonLogger, read_json_log
+from tests.refusals import full_disk
 
 
 @pytest.fixture
@@ -152,3 +153,11 @@ def test_close_twice(path):
     logger = JsonLogger(path)
     logger.close()
     logger.close()
+
+
+def test_a_full_disk_is_named_and_nothing_else_is_lost(path):
+    with JsonLogger(path) as logger:
+        logger.log({"global_step": 0})
+        with full_disk(50), pytest.raises(OSError, match=r"ile too large: '.*logs\.json\.txt'"):
+            logger.log({f"metric {i}": 0.5 for i in range(20)})
+    assert read_json_log(path) == [{"global_step": 0}]
