@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numcodecs
 import numpy as np
 import zarr
 from numcodecs.abc import Codec
@@ -73,12 +74,14 @@ def open_group(path: Path, mode: str) -> tuple[zarr.Group, Folder]:
             f"{path} is in zarr format 3; a replay buffer is in format 2: write it again as such"
         )
     if not (folder / ".zgroup").exists():
-        raise ValueError(f"{path} is not a zarr group: it has no .zgroup file")
+        raise ValueError(
+            f"{path} is not a zarr group: it has no .zgroup file. Choose the folder that has one, or fetch it again"
+        )
     try:
         group_mode = "r" if mode == "r" else "r+"
         return zarr.open_group(store, mode=group_mode, zarr_format=2, use_consolidated=False), folder
     except Exception as error:
-        raise ValueError(f"{path}: its .zgroup file cannot be read ({error!r})") from error
+        raise ValueError(f"{path}: its .zgroup file cannot be read ({error!r}); fetch it again") from error
 
 
 def _open_directory(path: Path, mode: str) -> tuple[LocalStore, Path]:
@@ -118,14 +121,27 @@ def open_member(group: zarr.Group, name: str, where: str) -> Any:
     Arrays will write chunks full of zeros too, as here a missing chunk is damage.
 
     Raises:
-        ValueError: its metadata cannot be read or its codec is not installed.
+        ValueError: its metadata cannot be read, its codec is not installed, or reading it could run code.
     """
+    path = f"{group.path}/{name}".lstrip("/")
     try:
         with zarr.config.set({"array.write_empty_chunks": True}):
-            return group[name]
+            member = group[name]
     except Exception as error:
-        member = f"{group.path}/{name}".lstrip("/")
-        raise ValueError(f"{where}: '{member}' cannot be opened ({error!r})") from error
+        raise ValueError(
+            f"{where}: '{path}' cannot be opened ({error!r}); fetch the data again, or install the codec it names"
+        ) from error
+    if isinstance(member, zarr.Array) and _is_pickled(member):
+        raise ValueError(
+            f"{where}: '{path}' is stored with the codec pickle, which can run code of the file when it is read; get "
+            "data without it"
+        )
+    return member
+
+
+def _is_pickled(array: zarr.Array) -> bool:
+    codecs = (array.metadata.compressor, *(array.metadata.filters or ()))
+    return any(isinstance(codec, numcodecs.Pickle) for codec in codecs)
 
 
 def create_array(

@@ -14,7 +14,13 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from diffusion_policy.common.atomic_write import move_into_place, remove, remove_temporaries, temporary_path
+from diffusion_policy.common.atomic_write import (
+    move_into_place,
+    named_errors,
+    remove,
+    remove_temporaries,
+    temporary_path,
+)
 from diffusion_policy.common.chunking import Chunks, Compressors, chunks_of, compressor_of
 from diffusion_policy.common.stored_array import StoredArray
 from diffusion_policy.common.zarr_files import (
@@ -59,7 +65,7 @@ class ZarrStorage:
         self._check_layout()
         self._data_group = open_member(group, "data", self.where)
         self._meta_group = open_member(group, "meta", self.where)
-        self._ends = open_member(self._meta_group, "episode_ends", self.where)
+        self._ends = self._open_ends()
         self.episode_ends = _finished_ends(self._read_ends(), self.where)
         self._data = self._open_data(keys)
         self._check_lengths()
@@ -88,12 +94,23 @@ class ZarrStorage:
         for name in ("data", "meta"):
             if not (self._folder / name / ".zgroup").exists():
                 raise ValueError(
-                    f"{self.where}: group '{name}' is missing; a replay buffer has 'data' and 'meta'"
+                    f"{self.where}: group '{name}' is missing; a replay buffer has 'data' and 'meta'. Fetch it "
+                    "again, or choose another path"
                 )
         if "episode_ends" not in array_names(self._folder / "meta"):
             raise ValueError(
-                f"{self.where}: array 'meta/episode_ends' is missing; it holds the end of each episode"
+                f"{self.where}: array 'meta/episode_ends' is missing; it holds the end of each episode. Fetch it "
+                f"again, or write the array: 161, 279, ..."
             )
+
+    def _open_ends(self) -> zarr.Array:
+        ends = open_member(self._meta_group, "episode_ends", self.where)
+        if ends.ndim != 1 or ends.dtype.kind not in "iu":
+            raise ValueError(
+                f"{self.where}: array 'meta/episode_ends' must be integers (n_episodes,), got {ends.dtype} of shape "
+                f"{ends.shape}; write it again"
+            )
+        return ends
 
     def _read_ends(self) -> np.ndarray:
         n_ends = self._ends.shape[0]
@@ -107,7 +124,10 @@ class ZarrStorage:
         present = array_names(self._folder / "data")
         missing = [key for key in keys or () if key not in present]
         if missing:
-            raise KeyError(f"{self.where}: no array {missing} in 'data', which holds {present}")
+            raise KeyError(
+                f"{self.where}: no array {missing} in 'data', which holds {present}; choose among these, or other "
+                "data"
+            )
         if not present and self._n_steps:
             raise ValueError(
                 f"{self.where}: group 'data' is empty, but by meta/episode_ends it has {self._n_steps} "
@@ -281,10 +301,13 @@ def create_zarr(path: Path) -> None:
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise FileExistsError(f"{path} exists; open it with mode='a' to add to it, or choose another path")
     temporary = temporary_path(path)
-    group = create_group(temporary)
-    group.create_group("data")
-    create_array(
-        group.create_group("meta"), "episode_ends", (0,), np.dtype(np.int64), (ENDS_PER_CHUNK,), None
-    )
-    remove(path)
-    temporary.rename(path)
+    try:
+        with named_errors(path):
+            group = create_group(temporary)
+            group.create_group("data")
+            meta = group.create_group("meta")
+            create_array(meta, "episode_ends", (0,), np.dtype(np.int64), (ENDS_PER_CHUNK,), None)
+        remove(path)
+        temporary.rename(path)
+    finally:
+        remove(temporary)

@@ -40,7 +40,8 @@ def _key_lines(buffer: ReplayBuffer) -> list[str]:
     rows: list[tuple[str, ...]] = [("key", "shape per step", "type", "least", "greatest", "mean")]
     for key, array in buffer.items():
         values = np.asarray(array)
-        numbers = [f"{float(value):.4g}" for value in (values.min(), values.max(), values.mean(dtype=float))]
+        summary = (values.min(), values.max(), values.mean(dtype=float)) if values.size else (np.nan,) * 3
+        numbers = [f"{float(value):.4g}" for value in summary]
         rows.append((key, str(tuple(values.shape[1:])), values.dtype.name, *numbers))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]

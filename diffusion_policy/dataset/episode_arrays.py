@@ -29,10 +29,15 @@ def episodes_in_memory(
         meta: Other arrays, such as `fps`.
 
     Raises:
-        ValueError: an array is not numeric or not n_steps long, or the ends do not increase.
+        ValueError: there are steps but no arrays, one is not numeric or not n_steps long, or the ends do not
+            increase.
     """
     ends = checked_ends(where, episode_ends)
     n_steps = int(ends[-1]) if len(ends) else 0
+    if n_steps and not arrays:
+        raise ValueError(
+            f"{where}: its {len(ends)} episodes have no arrays, such as 'action'; write or fetch it again"
+        )
     for key, array in arrays.items():
         if array.dtype.kind not in "biuf" or not array.shape:
             raise ValueError(
@@ -100,7 +105,9 @@ def chosen(where: Path, present: Collection[str], keys: Sequence[str] | None) ->
     """
     missing = [key for key in keys or () if key not in present]
     if missing:
-        raise ValueError(f"{where}: no key {missing}; it holds {sorted(present)}")
+        raise ValueError(
+            f"{where}: no key {missing}; it holds {sorted(present)}. Choose among these, or other data"
+        )
     return list(present if keys is None else keys)
 
 
@@ -126,6 +133,14 @@ def by_number(name: str) -> list[tuple[int, str]]:
 
 
 def frames_per_second(buffer: ReplayBuffer) -> float | None:
-    """The control rate in Hz, where the data set says it."""
+    """The control rate in Hz, where the data set says it.
+
+    Raises:
+        ValueError: what it says is no positive number.
+    """
     fps = buffer.meta.get("fps")
-    return None if fps is None else float(fps)
+    if fps is None:
+        return None
+    if fps.size != 1 or fps.dtype.kind not in "iuf" or not 0 < fps.item() < np.inf:
+        raise ValueError(f"{buffer.where}: fps must be a positive number, got {fps}; write it again")
+    return float(fps.item())

@@ -53,7 +53,7 @@ class EpisodeDataset(SequenceDataset):
         cache_dir: str | PathLike[str] | None = None,
     ) -> None:
         self._action_key = action_key
-        path, keys = Path(path).expanduser().absolute(), [*shape_meta["obs"], action_key]
+        path, keys = Path(path).expanduser().absolute(), [*shape_meta.get("obs", ()), action_key]
         if cache_dir is None:
             buffer = load_episodes(path, keys)
         else:

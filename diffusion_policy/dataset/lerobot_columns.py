@@ -107,8 +107,13 @@ def decode_images(where: Path, feature: str, column: Any) -> np.ndarray:
     """Images (n, H, W, 3) uint8 RGB of a column that holds image files.
 
     Raises:
-        ValueError: an image is damaged or of another size than the first.
+        ValueError: there are no images, or one is damaged or of another size than the first.
     """
+    if not optional_package("pyarrow").types.is_struct(column.type):
+        raise ValueError(
+            f"{where}: '{feature}' holds {column.type}, but meta/info.json says images; mend that file, or leave "
+            "this key out"
+        )
     images: np.ndarray | None = None
     for row, encoded in enumerate(_image_bytes(column)):
         image = _decoded(encoded)

@@ -104,11 +104,26 @@ class _Reader:
         self.layout: LayoutV3 | LayoutV21 = layout_of(root, self.info)
         try:
             self.episodes: list[Episode] = self.layout.episodes(root, self.info)
+            self.tasks = self.layout.tasks(root)
         except (KeyError, TypeError) as error:
             raise ValueError(
                 f"{root}: its index of episodes is damaged ({error!r}); fetch it again"
             ) from error
+        self._check_totals()
         self.features: dict[str, Mapping[str, Any]] = self.info["features"]
+
+    def _check_totals(self) -> None:
+        lengths = [episode.length for episode in self.episodes]
+        if min(lengths, default=1) < 1:
+            raise ValueError(
+                f"{self.root}: its index says that an episode has {min(lengths)} steps; fetch it again"
+            )
+        for name, found in (("total_episodes", len(lengths)), ("total_frames", sum(lengths))):
+            if self.info.get(name, found) != found:
+                raise ValueError(
+                    f"{self.root / INFO}: {name} is {self.info[name]}, but the index of episodes says {found}; fetch "
+                    f"the data set again"
+                )
 
     def read(self, keys: Sequence[str] | None) -> ReplayBuffer:
         """The chosen keys, by default all that say something, as a replay buffer."""
@@ -117,13 +132,12 @@ class _Reader:
         if keys is None:
             wanted = self._without_absent_videos(wanted, names)
         arrays = {key: self._array(names.get(key, key)) for key in wanted}
-        tasks = self.layout.tasks(self.root)
         if keys is None:
-            arrays |= self._telling_bookkeeping(arrays, len(tasks))
+            arrays |= self._telling_bookkeeping(arrays, len(self.tasks))
         lengths = [episode.length for episode in self.episodes]
         meta = {"fps": np.asarray(self.fps)}
-        if tasks:
-            meta["tasks"] = np.asarray([tasks[number] for number in sorted(tasks)])
+        if self.tasks:
+            meta["tasks"] = np.asarray([self.tasks[number] for number in sorted(self.tasks)])
         if self.info.get("robot_type"):
             meta["robot_type"] = np.asarray(str(self.info["robot_type"]))
         return episodes_in_memory(self.root, arrays, np.cumsum(lengths, dtype=np.int64), meta)
@@ -195,7 +209,13 @@ class _Reader:
     def _video(self, feature: str) -> np.ndarray:
         files: dict[Path, list[np.ndarray]] = {}
         for episode in self.episodes:
-            file, begin_s = self.layout.video(self.root, self.info, feature, episode)
+            try:
+                file, begin_s = self.layout.video(self.root, self.info, feature, episode)
+            except KeyError as error:
+                raise ValueError(
+                    f"{self.root}: its index does not say where the videos of '{feature}' are (no {error}); fetch "
+                    "the data set again, or leave this key out by naming the keys to read"
+                ) from error
             files.setdefault(file, []).append(begin_s + np.arange(episode.length) / self.fps)
         return np.concatenate(
             [read_frames(file, np.concatenate(times), self.fps) for file, times in files.items()]

@@ -1,6 +1,8 @@
 """Where the two LeRobot layouts keep what: 2.1 a file per episode, 3.0 many episodes per file."""
 
 import json
+import math
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +42,17 @@ def read_info(root: Path) -> dict[str, Any]:
     try:
         info = json.loads(path.read_text())
         features = {
-            name: {**entry, "dtype": str(entry["dtype"]), "shape": list(entry["shape"])}
+            name: {
+                **entry,
+                "dtype": str(entry["dtype"]),
+                "shape": [operator.index(n) for n in entry["shape"]],
+            }
             for name, entry in info["features"].items()
         }
-        return {**info, "fps": float(info["fps"]), "features": features}
+        fps = float(info["fps"])
+        if not 0 < fps < math.inf:
+            raise ValueError(f"fps is {fps}")
+        return {**info, "fps": fps, "features": features}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({error!r}); fetch it again") from error
 
@@ -96,7 +105,7 @@ class LayoutV3:
     def _episode(self, root: Path, info: Mapping[str, Any], row: Mapping[str, Any]) -> Episode:
         place = {"chunk_index": row["data/chunk_index"], "file_index": row["data/file_index"]}
         data_file = located(root, info["data_path"], **place)
-        return Episode(int(row["length"]), data_file, tuple(row.get("tasks") or ()), row)
+        return Episode(operator.index(row["length"]), data_file, tuple(row.get("tasks") or ()), row)
 
     def video(
         self, root: Path, info: Mapping[str, Any], feature: str, episode: Episode
@@ -125,7 +134,7 @@ class LayoutV21:
         rows = sorted(_json_lines(root / "meta/episodes.jsonl"), key=lambda row: row["episode_index"])
         return [
             Episode(
-                int(row["length"]),
+                operator.index(row["length"]),
                 located(root, info["data_path"], **self._place(info, row)),
                 tuple(row.get("tasks") or ()),
                 row,
@@ -134,8 +143,11 @@ class LayoutV21:
         ]
 
     def _place(self, info: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, int]:
-        index = int(row["episode_index"])
-        return {"episode_chunk": index // int(info.get("chunks_size", 1000)), "episode_index": index}
+        number = operator.index(row["episode_index"])
+        return {
+            "episode_chunk": number // operator.index(info.get("chunks_size", 1000)),
+            "episode_index": number,
+        }
 
     def video(
         self, root: Path, info: Mapping[str, Any], feature: str, episode: Episode
@@ -146,7 +158,9 @@ class LayoutV21:
 
     def tasks(self, root: Path) -> dict[int, str]:
         """Tasks in words by number."""
-        return {int(row["task_index"]): row["task"] for row in _json_lines(root / "meta/tasks.jsonl")}
+        return {
+            operator.index(row["task_index"]): row["task"] for row in _json_lines(root / "meta/tasks.jsonl")
+        }
 
 
 def layout_of(root: Path, info: Mapping[str, Any]) -> LayoutV3 | LayoutV21:

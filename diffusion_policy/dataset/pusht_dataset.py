@@ -9,6 +9,7 @@ import numpy as np
 from diffusion_policy.common.replay_buffer import ReplayBuffer
 from diffusion_policy.dataset.bundled_data import data_path
 from diffusion_policy.dataset.sequence_dataset import Sample, SequenceDataset
+from diffusion_policy.dataset.zarr_format import ZarrFormat
 
 
 class PushTLowdimDataset(SequenceDataset):
@@ -78,4 +79,4 @@ def _load(path: str | PathLike[str]) -> ReplayBuffer:
             "pusht/pusht_cchi_v7_replay.zarr. Those of a scripted expert come with the package: "
             "task=pusht_lowdim_generated"
         )
-    return ReplayBuffer.copy_from_path(found, keys=["keypoint", "state", "action"])
+    return ZarrFormat().load(found, ["keypoint", "state", "action"])

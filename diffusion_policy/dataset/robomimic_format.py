@@ -1,5 +1,6 @@
 """Episodes in robomimic's HDF5 layout, `data/demo_<i>/{obs/<key>, actions, ...}` (robomimic 0.2 to 0.5)."""
 
+import io
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -64,16 +65,22 @@ class RobomimicFormat:
             FileExistsError: something is at `path`.
         """
         h5py = optional_package("h5py")
-        with new_path(path) as temporary, h5py.File(temporary, "w") as file:
-            data = file.create_group("data")
-            data.attrs["total"] = buffer.n_steps
-            data.attrs.update({name: buffer.meta[name].item() for name in _KEPT_META if name in buffer.meta})
-            for index in range(buffer.n_episodes):
-                demo = data.create_group(f"demo_{index}")
-                rows = buffer.get_episode_slice(index)
-                demo.attrs["num_samples"] = rows.stop - rows.start
-                for key, array in buffer.items():
-                    demo.create_dataset(_place(key), data=array[rows])
+        with new_path(path) as temporary:
+            content = io.BytesIO()  # on a full disk HDF5 would end the process where it writes a file itself
+            with h5py.File(content, "w") as file:
+                _write(buffer, file.create_group("data"))
+            temporary.write_bytes(content.getbuffer())
+
+
+def _write(buffer: ReplayBuffer, data: Any) -> None:
+    data.attrs["total"] = buffer.n_steps
+    data.attrs.update({name: buffer.meta[name].item() for name in _KEPT_META if name in buffer.meta})
+    for index in range(buffer.n_episodes):
+        demo = data.create_group(f"demo_{index}")
+        rows = buffer.get_episode_slice(index)
+        demo.attrs["num_samples"] = rows.stop - rows.start
+        for key, array in buffer.items():
+            demo.create_dataset(_place(key), data=array[rows])
 
 
 def _place(key: str) -> str:
@@ -94,13 +101,16 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _demos(path: Path, file: Any) -> list[Any]:
-    demos = [name for name in file.get("data", ()) if name.startswith("demo_")]
+    data = file.get("data")
+    demos = [name for name in data if name.startswith("demo_")] if hasattr(data, "keys") else []
+    if not all(hasattr(data[name], "keys") for name in demos):
+        raise ValueError(f"{path}: of {demos} in 'data' some are no groups; write them as robomimic does")
     if not demos:
         raise ValueError(
             f"{path}: no demonstrations: expected groups data/demo_0, data/demo_1, ... as robomimic writes "
             f"them, found {list(file)} at the top"
         )
-    return [file["data"][name] for name in sorted(demos, key=by_number)]
+    return [data[name] for name in sorted(demos, key=by_number)]
 
 
 def _places(path: Path, demo: Any) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Windows of demonstrations as training batches."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,8 @@ class SequenceDataset:
         pad_after: Steps a window may end after its episode, by default n_action_steps - 1.
 
     Raises:
-        ValueError: the data contradict `shape_meta`, hold NaN or infinity, or are shorter than a window.
+        ValueError: a number is no positive integer; or the data contradict `shape_meta`, hold NaN or infinity, or
+            are shorter than a window.
     """
 
     def __init__(
@@ -58,6 +59,9 @@ class SequenceDataset:
     ) -> None:
         if replay_buffer.n_episodes == 0:
             raise ValueError(f"{replay_buffer.where} has no episodes; record or fetch demonstrations first")
+        _check_positive(horizon=horizon, n_obs_steps=n_obs_steps, n_action_steps=n_action_steps)
+        if max_train_episodes is not None:
+            _check_positive(max_train_episodes=max_train_episodes)
         self.horizon = horizon
         self.episode_ends = replay_buffer.episode_ends
         self._pad_before = n_obs_steps - 1 if pad_before is None else pad_before
@@ -65,6 +69,12 @@ class SequenceDataset:
         self._metas = _metas(shape_meta)
         sample = self.to_sample(replay_buffer)
         arrays = {**sample["obs"], "action": sample["action"]}
+        absent = [key for key in self._metas if key not in arrays]
+        if absent:
+            raise ValueError(
+                f"{replay_buffer.where}: {type(self).__name__} has no {absent}, which shape_meta names; it has "
+                f"{list(arrays)}"
+            )
         # One dict shared with the validation dataset, so that `to` moves the data of both.
         self._tensors = {
             key: _stored_tensor(key, arrays[key], meta, replay_buffer) for key, meta in self._metas.items()
@@ -179,15 +189,31 @@ class SequenceDataset:
         return (self.episode(int(index)) for index in np.flatnonzero(self.train_mask))
 
 
+def _check_positive(**numbers: int) -> None:
+    for name, value in numbers.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+
+
 def _metas(shape_meta: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Shape and type of every observation key, then of the action, which is low-dimensional."""
+    if not shape_meta.get("obs") or "action" not in shape_meta:
+        raise ValueError(
+            f"shape_meta must name observations under 'obs', and 'action', got {dict(shape_meta)}; mend the task YAML"
+        )
     if "action" in shape_meta["obs"]:
         raise ValueError("shape_meta: an observation cannot be named 'action'; rename it in the task YAML")
     metas = {**shape_meta["obs"], "action": shape_meta["action"]}
-    return {
-        key: {"shape": tuple(map(int, meta["shape"])), "type": meta.get("type", "low_dim")}
-        for key, meta in metas.items()
-    }
+    return {key: _meta(key, meta) for key, meta in metas.items()}
+
+
+def _meta(key: str, meta: Mapping[str, Any]) -> dict[str, Any]:
+    shape, kind = meta.get("shape"), meta.get("type", "low_dim")
+    if not isinstance(shape, Sequence) or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise ValueError(f"shape_meta: the shape of '{key}' must be positive integers, as [2], got {shape!r}")
+    if kind not in ("low_dim", "rgb"):
+        raise ValueError(f"shape_meta: the type of '{key}' must be low_dim or rgb, got {kind!r}")
+    return {"shape": tuple(shape), "type": kind}
 
 
 def _stored_tensor(key: str, array: Any, meta: Mapping[str, Any], replay_buffer: ReplayBuffer) -> Tensor:
