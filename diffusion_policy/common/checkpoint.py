@@ -33,6 +33,7 @@ from diffusion_policy.common.atomic_write import (
     remove_directory,
     remove_temporaries,
 )
+from diffusion_policy.common.plain_data import read_json, read_yaml
 
 CONFIG, WEIGHTS, METRICS, TRAINING_STATE = (
     "config.yaml",
@@ -57,22 +58,27 @@ class Checkpoint:
             overrides: changes of it, such as `policy.sampler.steps=8`.
 
         Raises:
-            ValueError: when an override has no value, or names something that the configuration does not have.
+            ValueError: when the configuration is damaged, an override has no value, or it names something that
+                the configuration does not have.
         """
         without_value = [override for override in overrides if "=" not in override]
         if without_value:
             raise ValueError(f"overrides must be NAME=VALUE, got {without_value}")
-        config = OmegaConf.create(yaml.safe_load(self._existing(CONFIG).read_text()))
-        OmegaConf.set_struct(config, True)
+        saved = read_yaml(self._existing(CONFIG))
         try:
+            config = OmegaConf.create(saved)
+            OmegaConf.set_struct(config, True)
             merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
-        except OmegaConfBaseException as error:
-            raise ValueError(f"overrides {list(overrides)}: {error}") from error
+        except (OmegaConfBaseException, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"{self.path / CONFIG} with overrides {list(overrides)}: {reason}; change only what it has"
+            ) from error
         return OmegaConf.to_container(merged)  # type: ignore[return-value]
 
     def metrics(self) -> dict[str, float]:
         """What was known about these weights when they were saved."""
-        return json.loads(self._existing(METRICS).read_text())
+        return read_json(self._existing(METRICS))
 
     def weights(self) -> dict[str, Tensor]:
         """The policy's state dict, on the CPU."""
@@ -83,13 +89,28 @@ class Checkpoint:
             raise ValueError(f"{path} is damaged ({error}); take another checkpoint of the run") from error
 
     def training_state(self) -> dict[str, Any]:
-        """What resuming needs besides the weights; only the latest checkpoint has it."""
-        return torch.load(self._existing(TRAINING_STATE), map_location="cpu", weights_only=True)
+        """What resuming needs besides the weights; only the latest checkpoint has it.
+
+        Raises:
+            ValueError: it is damaged, or would run code.
+        """
+        path = self._existing(TRAINING_STATE)
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except (
+            Exception
+        ) as error:  # whatever torch raises on damage; its text advises to load the file unsafely
+            raise ValueError(
+                f"{path} cannot be read ({type(error).__name__}), so this run cannot be resumed. Its weights can be "
+                f"used; to train, begin again in another hydra.run.dir"
+            ) from error
 
     def _existing(self, name: str) -> Path:
         path = self.path / name
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: {self.path} is not a (whole) checkpoint")
+            raise FileNotFoundError(
+                f"{path} is missing: {self.path} is not a (whole) checkpoint; take another one of the run"
+            )
         return path
 
 
@@ -103,12 +124,28 @@ def find_checkpoint(path: Path | str) -> Checkpoint:
     if (path / CONFIG).is_file() and any((path / name).is_file() for name in (WEIGHTS, METRICS)):
         return Checkpoint(path)
     for folder in (path, path / "checkpoints"):
-        if (folder / "latest").is_file():
-            return Checkpoint(folder / (folder / "latest").read_text().strip())
+        latest = _latest(folder)
+        if latest is not None:
+            return latest
     raise FileNotFoundError(
         f"no checkpoint at {path}: give a checkpoint's folder (with {CONFIG}), or a run's folder whose "
         f"checkpoints/latest names one"
     )
+
+
+def _latest(folder: Path) -> Checkpoint | None:
+    """The checkpoint that `folder / "latest"` names; None where there is no such file."""
+    pointer = folder / "latest"
+    if not pointer.is_file():
+        return None
+    checkpoint = Checkpoint(folder / pointer.read_text(errors="replace").strip())
+    if not (checkpoint.path / CONFIG).is_file():
+        there = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
+        raise FileNotFoundError(
+            f"{pointer} names {checkpoint.path.name!r}, which is no checkpoint; write the name of one into it (there "
+            f"are {there}), or begin another run"
+        )
+    return checkpoint
 
 
 class CheckpointStore:
@@ -126,6 +163,8 @@ class CheckpointStore:
     def __init__(self, folder: Path | str, monitor_key: str, mode: Literal["max", "min"] = "max", k: int = 5):
         if mode not in ("max", "min"):
             raise ValueError(f"checkpoint mode must be 'max' or 'min', got {mode!r}")
+        if not isinstance(k, int) or k < 0:
+            raise ValueError(f"checkpoint k must be an integer of at least 0, got {k!r}")
         self.folder = Path(folder)
         self.monitor_key = monitor_key
         self.mode = mode
@@ -138,8 +177,7 @@ class CheckpointStore:
 
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint, or None before the first."""
-        pointer = self.folder / "latest"
-        return Checkpoint(self.folder / pointer.read_text().strip()) if pointer.is_file() else None
+        return _latest(self.folder)
 
     def best(self) -> list[Checkpoint]:
         """The best checkpoints, best first; of equal ones the earlier first. A metric that is NaN is none."""
@@ -178,7 +216,8 @@ class CheckpointStore:
             atomic_write_text(self.folder / "latest", path.name)
         except (OSError, SafetensorError, RuntimeError) as error:
             raise OSError(
-                f"could not write checkpoint {path}: {error}. Earlier checkpoints are intact"
+                f"could not write checkpoint {path}: {error}. Earlier checkpoints are intact; make room and "
+                f"repeat the command to continue from the latest"
             ) from error
         self._prune(keep=path)
         return Checkpoint(path)

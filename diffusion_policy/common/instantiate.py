@@ -49,8 +49,9 @@ def instantiate(config: Any, trusted: Sequence[str] = (), **kwargs: Any) -> Any:
         return hydra.utils.instantiate(plain, _convert_="all", **kwargs)
     except InstantiationException as error:
         cause = _first_cause(error)
-        if isinstance(cause, TypeError):  # an unknown or missing argument: Hydra's text names the target
-            raise ValueError(str(error)) from error
+        if isinstance(cause, TypeError | InstantiationException):  # Hydra's text names the target
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{reason}; compare the configuration with what it takes") from error
         raise cause from None
 
 

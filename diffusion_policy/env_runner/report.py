@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from diffusion_policy.common.statistics import Estimate, bootstrap_mean_interval, wilson_interval
 
@@ -88,7 +89,31 @@ class RolloutResult:
 
     @classmethod
     def from_json(cls, text: str) -> "RolloutResult":
-        """Read what `to_json` wrote."""
-        content = json.loads(text)
-        episodes = tuple(EpisodeResult(**episode) for episode in content["episodes"])
-        return cls(episodes, content["summary"]["wall_time_s"])
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: it is something else, or holds no episodes.
+        """
+        try:
+            content = json.loads(text)
+            episodes = tuple(EpisodeResult(**episode) for episode in content["episodes"])
+            wall_time_s = float(content["summary"]["wall_time_s"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"these are not the episodes of a rollout ({error!r}); evaluate the policy again"
+            ) from error
+        if not episodes:
+            raise ValueError("there are no episodes in this rollout; evaluate the policy again")
+        return cls(episodes, wall_time_s)
+
+    @classmethod
+    def read(cls, path: Path) -> "RolloutResult":
+        """Read a file with what `to_json` wrote.
+
+        Raises:
+            ValueError: it holds something else; names the file.
+        """
+        try:
+            return cls.from_json(path.read_text())
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error

@@ -31,7 +31,10 @@ def checked_obs(
         values, shape = torch.as_tensor(obs[key]), tuple(meta["shape"])
         if values.ndim != 2 + len(shape) or values.shape[2:] != shape or values.shape[1] < n_obs_steps:
             wanted = ", ".join(["B", f">={n_obs_steps} steps", *map(str, shape)])
-            raise ValueError(f"obs[{key!r}] must have shape ({wanted}), got {tuple(values.shape)}")
+            raise ValueError(
+                f"obs[{key!r}] must have shape ({wanted}), got {tuple(values.shape)}: observe as in the task that "
+                "the policy was trained on"
+            )
         checked[key] = values[:, :n_obs_steps]
         n_rows = len(next(iter(checked.values())))
         if len(values) != n_rows:

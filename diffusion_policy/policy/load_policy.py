@@ -32,9 +32,17 @@ def load_policy(
     config = checkpoint.config(overrides)
     if "policy" not in config:
         raise ValueError(f"{checkpoint.path}: its config.yaml has no 'policy'; is it another program's?")
-    policy: BasePolicy = instantiate(config["policy"], trusted_targets)
+    policy = instantiate(config["policy"], trusted_targets)
+    if not isinstance(policy, BasePolicy):
+        raise ValueError(
+            f"{checkpoint.path}: 'policy' in its config.yaml builds no policy but a {type(policy).__name__}; take "
+            f"another checkpoint"
+        )
     try:
         policy.load_state_dict(checkpoint.weights())
     except RuntimeError as error:
-        raise ValueError(f"{checkpoint.path}: its weights do not fit its configuration. {error}") from error
+        raise ValueError(
+            f"{checkpoint.path}: its weights do not fit its configuration; leave out overrides that change sizes, or "
+            f"take another checkpoint. {error}"
+        ) from error
     return policy.to(resolve_device(device)).eval()

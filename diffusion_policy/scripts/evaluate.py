@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from diffusion_policy.common.atomic_write import atomic_write_text
+from diffusion_policy.common.atomic_write import atomic_write_text, make_writable
 from diffusion_policy.common.checkpoint import Checkpoint, find_checkpoint
 from diffusion_policy.common.evaluation_seeds import TEST_SEEDS
 from diffusion_policy.common.instantiate import instantiate
@@ -49,6 +49,7 @@ def evaluate(
 
     Raises:
         FileExistsError: when `output_dir` holds an evaluation and `overwrite` is false.
+        OSError: nothing can be written to `output_dir`; said before anything is rolled out.
         ValueError: an override would have no effect on the evaluation, or the task has no simulator.
     """
     checkpoint = find_checkpoint(path)
@@ -57,7 +58,6 @@ def evaluate(
     log_path = output_dir / "eval_log.json"
     if log_path.exists() and not overwrite:
         raise FileExistsError(f"{log_path} exists: choose another --output_dir, or add --overwrite")
-    output_dir.mkdir(parents=True, exist_ok=True)
 
     _check_overrides(overrides)
     config = checkpoint.config(overrides)
@@ -65,6 +65,7 @@ def evaluate(
     runner_config = config["task"]["env_runner"]
     dataset = instantiate(config["task"]["dataset"], trusted_targets) if controls else None  # fails early
     runner = instantiate(runner_config, trusted_targets, seeds=list(seeds), n_videos=n_videos)
+    make_writable(output_dir)
     result = runner.run(policy, output_dir)
 
     if log_path.exists():
@@ -109,11 +110,20 @@ def _remove_earlier(output_dir: Path, result: RolloutResult) -> None:
 
 
 def _check_has_simulator(checkpoint: Checkpoint) -> None:
-    if checkpoint.config()["task"]["env_runner"] is None:
+    task = checkpoint.config().get("task")
+    if not isinstance(task, dict) or "env_runner" not in task:
+        raise ValueError(
+            f"{checkpoint.path}: its config.yaml has no task.env_runner; is it another program's?"
+        )
+    if task["env_runner"] is None:
         raise ValueError(
             f"{checkpoint.path}: its task has no simulator (task.env_runner is null), so there is nothing to roll "
             f"out. How well it fits held-out episodes is val_loss in {checkpoint.path / 'metrics.json'}; to run it "
             f"on a robot take diffusion_policy.load_policy({str(checkpoint.path)!r})"
+        )
+    if not isinstance(task["env_runner"], dict) or "_target_" not in task["env_runner"]:
+        raise ValueError(
+            f"{checkpoint.path}: task.env_runner in its config.yaml has no _target_; take another checkpoint"
         )
 
 

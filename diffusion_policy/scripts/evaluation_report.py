@@ -1,13 +1,11 @@
 """The report of an evaluation: scores beside controls, every episode, videos, and what may be wrong."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from diffusion_policy.common.evaluation_seeds import SELECTION_SEEDS, TEST_SEEDS
+from diffusion_policy.common.plain_data import read_json, read_yaml
 from diffusion_policy.common.statistics import Estimate, paired_bootstrap_interval
 from diffusion_policy.env_runner.report import RolloutResult
 from diffusion_policy.scripts.report import (
@@ -42,11 +40,11 @@ def write_evaluation_report(eval_dir: Path | str) -> Path:
     for name in (LOG, EPISODES):
         if not (folder / name).is_file():
             raise FileNotFoundError(
-                f"{folder / name} is missing: {folder} is not the folder of an evaluation"
+                f"{folder / name} is missing: {folder} is not the folder of an evaluation; make one with eval.py"
             )
-    log = json.loads((folder / LOG).read_text())
-    result = RolloutResult.from_json((folder / EPISODES).read_text())
-    config = yaml.safe_load((folder / CONFIG).read_text()) if (folder / CONFIG).is_file() else None
+    log = read_log(folder)
+    result = RolloutResult.read(folder / EPISODES)
+    config = read_yaml(folder / CONFIG) if (folder / CONFIG).is_file() else None
     page = Page("Evaluation", folder.resolve().name, _summary(log, config, result))
     _add_scores(page, folder, result)
     add_episodes(page, folder, result)
@@ -56,6 +54,19 @@ def write_evaluation_report(eval_dir: Path | str) -> Path:
         page.missing.append("No configuration: config.yaml is missing; the checkpoint has it.")
     page.commands = command_of(log["provenance"])
     return write_page(page, folder)
+
+
+def read_log(folder: Path) -> dict[str, Any]:
+    """What an evaluation says of itself.
+
+    Raises:
+        ValueError: its log is damaged.
+    """
+    log = read_json(folder / LOG)
+    absent = [name for name in ("checkpoint", "overrides", "provenance") if name not in log]
+    if absent:
+        raise ValueError(f"{folder / LOG} does not say {', '.join(absent)}; evaluate the checkpoint again")
+    return log
 
 
 def _summary(log: Mapping[str, Any], config: Mapping[str, Any] | None, result: RolloutResult) -> str:
@@ -90,7 +101,7 @@ def _add_scores(page: Page, folder: Path, result: RolloutResult) -> None:
 
 def _controls(folder: Path) -> dict[str, RolloutResult]:
     paths = sorted((folder / CONTROLS).glob("*.json"))
-    return {path.stem.replace("_", " "): RolloutResult.from_json(path.read_text()) for path in paths}
+    return {path.stem.replace("_", " "): RolloutResult.read(path) for path in paths}
 
 
 def _score_table(result: RolloutResult, controls: Mapping[str, RolloutResult], notes: list[str]) -> Grid:

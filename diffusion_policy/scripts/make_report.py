@@ -3,7 +3,6 @@
 diffusion-policy report FOLDER
 """
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,9 +16,10 @@ from diffusion_policy.policy.base_policy import BasePolicy
 from diffusion_policy.policy.load_policy import load_policy
 from diffusion_policy.scripts.best_effort import best_effort
 from diffusion_policy.scripts.diagnose import diagnose
-from diffusion_policy.scripts.evaluation_report import LOG, write_evaluation_report
+from diffusion_policy.scripts.evaluation_report import LOG, read_log, write_evaluation_report
 from diffusion_policy.scripts.report import DIAGNOSIS
 from diffusion_policy.scripts.report_episodes import RECORDED_AGAIN, extremes, read_episodes
+from diffusion_policy.scripts.training_report import LOG as TRAINING_LOG
 from diffusion_policy.scripts.training_report import write_training_report
 from diffusion_policy.workspace.train_workspace import LAST_ROLLOUT
 
@@ -45,9 +45,14 @@ def make_report(folder: Path | str, trusted_targets: Sequence[str] = (), device:
     """
     folder = Path(folder)
     if (folder / LOG).is_file():
-        record = json.loads((folder / LOG).read_text())
+        record = read_log(folder)
         _diagnose_into(folder, record["checkpoint"], _of_policy(record["overrides"]), trusted_targets, device)
         return write_evaluation_report(folder)
+    if not (folder / TRAINING_LOG).is_file():
+        raise FileNotFoundError(
+            f"nothing to report in {folder}: there is neither {LOG} nor {TRAINING_LOG}; give the folder that eval.py "
+            f"or train.py wrote"
+        )
     _diagnose_into(folder, folder, (), trusted_targets, device)
     return write_training_report(folder)
 

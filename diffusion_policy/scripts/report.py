@@ -6,7 +6,6 @@ The page loads nothing: styles, charts and videos are inside. What the folder do
 """
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -107,11 +106,6 @@ def write_page(page: Page, folder: Path) -> Path:
     path = folder / REPORT
     atomic_write_text(path, environment.from_string(template).render(page=page))
     return path
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The content of a JSON file; None where there is no such file."""
-    return json.loads(path.read_text()) if path.is_file() else None
 
 
 def add_diagnosis(page: Page, folder: Path, checkpoint: str | None) -> None:

@@ -17,7 +17,7 @@ SAME_SCORE = 0.005  # larger differences are said
 
 def read_episodes(path: Path) -> RolloutResult | None:
     """A rollout from its file; None where there is no such file."""
-    return RolloutResult.from_json(path.read_text()) if path.is_file() else None
+    return RolloutResult.read(path) if path.is_file() else None
 
 
 def ranked(result: RolloutResult) -> list[EpisodeResult]:

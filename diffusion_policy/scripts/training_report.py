@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from diffusion_policy.common.checkpoint import Checkpoint, CheckpointStore, find_checkpoint
 from diffusion_policy.common.json_logger import read_json_log
+from diffusion_policy.common.plain_data import read_json, read_yaml
 from diffusion_policy.scripts.report import (
     CONFIG,
     Chart,
@@ -19,7 +19,6 @@ from diffusion_policy.scripts.report import (
     command_of,
     config_text,
     provenance_grid,
-    read_json,
     write_page,
 )
 from diffusion_policy.scripts.report_charts import Line, line_chart, number
@@ -47,7 +46,8 @@ def write_training_report(run_dir: Path | str) -> Path:
     if not (folder / LOG).is_file():
         raise FileNotFoundError(f"{folder / LOG} is missing: {folder} is not the folder of a training run")
     records, latest = read_json_log(folder / LOG), find_checkpoint(folder)
-    config, provenance = _config(folder, latest), read_json(folder / "run.json")
+    run = folder / "run.json"
+    config, provenance = _config(folder, latest), read_json(run) if run.is_file() else None
     page = Page("Training", folder.resolve().name, _summary(config, records))
     _add_scores(page, records, config)
     _add_curves(page, records)
@@ -73,7 +73,7 @@ def write_training_report(run_dir: Path | str) -> Path:
 
 def _config(folder: Path, latest: Checkpoint) -> dict[str, Any]:
     path = folder / CONFIG
-    return yaml.safe_load(path.read_text()) if path.is_file() else latest.config()
+    return read_yaml(path) if path.is_file() else latest.config()
 
 
 def _summary(config: Mapping[str, Any], records: list[Record]) -> str:

@@ -205,8 +205,10 @@ def test_an_evaluation_that_is_replaced_leaves_nothing(run: Path, evaluation: Pa
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="is not the folder of a training run"):
+    with pytest.raises(FileNotFoundError, match=r"nothing to report in .*give the folder that"):
         make_report(tmp_path)
+    with pytest.raises(FileNotFoundError, match="is not the folder of a training run"):
+        write_training_report(tmp_path)
     with pytest.raises(FileNotFoundError, match="is not the folder of an evaluation"):
         write_evaluation_report(tmp_path)
 
