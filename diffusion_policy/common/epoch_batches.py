@@ -26,9 +26,10 @@ class EpochBatches:
                 f"the dataset has {n_windows} training windows for {world_size()} processes: "
                 f"give it more episodes or a shorter horizon"
             )
-        if batch_size < 1 or batch_size % world_size():
+        if not isinstance(batch_size, int) or batch_size < 1 or batch_size % world_size():
             raise ValueError(
-                f"batch_size must be a positive multiple of the number of processes {world_size()}, got {batch_size}"
+                f"batch_size must be a positive multiple of the number of processes {world_size()}, "
+                f"got {batch_size!r}"
             )
         if batches_per_epoch is not None and batches_per_epoch < 1:
             raise ValueError(f"batches_per_epoch must be null or at least 1, got {batches_per_epoch}")

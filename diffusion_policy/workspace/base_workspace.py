@@ -50,6 +50,10 @@ class BaseWorkspace:
         self.seed: int = training["seed"]
         self.device = resolve_device(training["device"])
         self.trusted_targets: list[str] = self.config["trusted_targets"]
+        if not isinstance(self.trusted_targets, list):
+            raise ValueError(
+                f"trusted_targets must be a list, as [my_package.MyEncoder], got {self.trusted_targets!r}"
+            )
         self.epoch = 0  # epochs finished
         self.global_step = 0  # optimizer steps made
         self.elapsed_s = 0.0  # wall time of the run, earlier processes included

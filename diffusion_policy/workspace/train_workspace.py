@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 from tqdm import tqdm
 
 from diffusion_policy.common.atomic_write import atomic_write_text
@@ -67,7 +68,7 @@ class TrainWorkspace(BaseWorkspace):
         self.num_epochs: int = training["num_epochs"]
         groups = [group for group in self.policy.param_groups() if group["params"]]
         if groups:
-            self.optimizer = self.build(self.config["optimizer"])(groups)
+            self.optimizer = self._built_optimizer(groups)
             self.lr_scheduler = get_scheduler(
                 training["lr_scheduler"],
                 self.optimizer,
@@ -92,6 +93,15 @@ class TrainWorkspace(BaseWorkspace):
                 "nothing ranks the checkpoints, so only the latest is kept: hold episodes out with "
                 "task.dataset.val_ratio=0.1 and training.val_every=1"
             )
+
+    def _built_optimizer(self, groups: list[dict[str, Any]]) -> Optimizer:
+        build = self.build(self.config["optimizer"])
+        try:
+            return build(groups)
+        except TypeError as error:
+            raise ValueError(
+                f"optimizer: {error}; compare {self.config['optimizer']} with what it takes"
+            ) from error
 
     def _validates(self) -> bool:
         held_out = self.dataset.get_validation_dataset()
@@ -257,16 +267,23 @@ class TrainWorkspace(BaseWorkspace):
 
 def _check_training(training: Mapping[str, Any]) -> None:
     """Name what cannot be meant before any time is spent."""
-    counts = ("num_epochs", "gradient_accumulate_every", "n_rollouts")
+    counts = ("num_epochs", "lr_warmup_steps", "gradient_accumulate_every", "n_rollouts")
     optional = ("checkpoint_every", "val_every", "sample_every", "rollout_every", "n_threads")
     for name in ("seed", *counts, *optional):
         value = training[name]
-        least = 0 if name in ("seed", "num_epochs") else 1
+        least = 0 if name in ("seed", "num_epochs", "lr_warmup_steps") else 1
         if not ((isinstance(value, int) and value >= least) or (value is None and name in optional)):
             allowed = "or null " if name in optional else ""
             raise ValueError(
                 f"training.{name} must be an integer {allowed}of at least {least}, got {value!r}"
             )
+    if not isinstance(training["resume"], bool):  # "no" is text in Hydra, and would count as true
+        raise ValueError(f"training.resume must be true or false, got {training['resume']!r}")
+    norm = training["max_grad_norm"]
+    if norm is not None and not (
+        isinstance(norm, int | float) and norm > 0
+    ):  # less would turn gradients round
+        raise ValueError(f"training.max_grad_norm must be null or a positive number, got {norm!r}")
     if training["n_rollouts"] > len(SELECTION_SEEDS):
         raise ValueError(
             f"training.n_rollouts must be at most {len(SELECTION_SEEDS)}, the number of selection seeds, "
@@ -277,6 +294,8 @@ def _check_training(training: Mapping[str, Any]) -> None:
 def _check_monitor(checkpoint: Mapping[str, Any]) -> None:
     """A metric that is never logged, or ranked the wrong way round, would keep the wrong checkpoints."""
     key, mode = checkpoint["monitor_key"], checkpoint["mode"]
+    if mode not in ("max", "min"):
+        raise ValueError(f"checkpoint.mode must be max or min, got {mode!r}")
     if key == "auto":
         return
     if key not in LOSSES and not key.startswith("rollout/"):

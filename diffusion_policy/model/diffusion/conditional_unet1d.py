@@ -135,6 +135,10 @@ class ConditionalUnet1D(nn.Module):
             raise ValueError(f"local_cond_at must be 'both' or 'input', got {local_cond_at!r}")
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+        if n_groups < 1 or not down_dims:
+            raise ValueError(
+                f"n_groups must be at least 1 and down_dims not empty, got {n_groups} and {list(down_dims)}"
+            )
         if any(dim % n_groups for dim in down_dims) or down_dims[0] % 8:
             raise ValueError(
                 f"down_dims must be multiples of n_groups={n_groups}, and the first of 8, got {list(down_dims)}"
