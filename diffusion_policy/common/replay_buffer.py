@@ -196,14 +196,21 @@ class ReplayBuffer:
             ValueError: the arrays do not fit; the message names the key.
             OSError: they could not be written; the message names the path.
         """
-        self._storage.append(self._checked(data), chunks, compressors)
+        self._storage.append(self.check_episode(data), chunks, compressors)
 
-    def _checked(self, data: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def check_episode(self, data: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """See whether `add_episode` would take these arrays, and return them as numpy arrays.
+
+        Raises:
+            ValueError: the arrays do not fit; the message names the key.
+        """
         episode = {key: np.asarray(values) for key, values in data.items()}
         known = self.data
         if not episode or (known and set(episode) != set(known)):
             expected = list(known) if known else "at least one key"
-            raise ValueError(f"{self.where}: an episode must have {expected}, this one has {list(episode)}")
+            raise ValueError(
+                f"{self.where}: an episode must have {expected}, this one has {list(episode)}; add it elsewhere"
+            )
         for key, values in episode.items():
             _check_values(key, values)
             if known:

@@ -68,10 +68,11 @@ def demo_pusht(
         raise ValueError(f"control_hz is {control_hz}; expected a positive number")
     env = _DemonstrationEnv(render_size=render_size)
     buffer = ReplayBuffer.create_from_path(output, mode="a")
+    buffer.check_episode(_stacked(_first_step(env)))  # before a person demonstrates what cannot be added
     n_before = buffer.n_episodes
     while (steps := _record_episode(env, window, buffer.n_episodes, control_hz)) is not None:
         if steps:
-            buffer.add_episode({key: np.stack(values) for key, values in steps.items()}, compressors="disk")
+            buffer.add_episode(_stacked(steps), compressors="disk")
             logger.info("saved episode %d", buffer.n_episodes - 1)
         else:
             logger.info("retry of episode %d", buffer.n_episodes)
@@ -102,6 +103,18 @@ def _record_episode(
             _append(steps, env, info, person.mouse)
             *_, info = env.step(person.mouse)
     return steps
+
+
+def _first_step(env: _DemonstrationEnv) -> Steps:
+    """What an episode of one step would store."""
+    _, info = env.reset(seed=0)
+    steps: Steps = {}
+    _append(steps, env, info, (0, 0))
+    return steps
+
+
+def _stacked(steps: Steps) -> dict[str, NDArray]:
+    return {key: np.stack(values) for key, values in steps.items()}
 
 
 def _append(steps: Steps, env: _DemonstrationEnv, info: dict, action: tuple[int, int]) -> None:

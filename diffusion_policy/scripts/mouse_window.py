@@ -15,6 +15,10 @@ except ImportError as error:
     raise ImportError('demonstrating needs pygame: pip install "diffusion_policy[demo]"') from error
 
 
+_INVISIBLE = ("offscreen", "dummy")  # what SDL takes where there is no screen; nobody could see the scene
+_NO_SCREEN = "demonstrate on a machine with a screen, or set DISPLAY, as ssh -X does"
+
+
 class MouseWindow:
     """A `DemonstrationWindow` on the screen. A context manager: the window closes at the end.
 
@@ -27,9 +31,11 @@ class MouseWindow:
             pygame.display.init()
             self._screen = pygame.display.set_mode((WINDOW_PIXELS, WINDOW_PIXELS))
         except pygame.error as error:
-            raise OSError(
-                f"could not open a window ({error}); demonstrate on a machine with a screen"
-            ) from error
+            raise OSError(f"could not open a window ({error}); {_NO_SCREEN}") from error
+        driver = pygame.display.get_driver()
+        if driver in _INVISIBLE and "SDL_VIDEODRIVER" not in os.environ:
+            pygame.display.quit()
+            raise OSError(f"could not open a window (SDL found only {driver!r}); {_NO_SCREEN}")
         self._clock = pygame.time.Clock()
         self._paused = False
 
