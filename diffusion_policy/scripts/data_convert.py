@@ -6,6 +6,7 @@ from pathlib import Path
 from diffusion_policy.common.atomic_write import remove, temporary_path
 from diffusion_policy.common.content_hash import content_hash
 from diffusion_policy.common.replay_buffer import ReplayBuffer
+from diffusion_policy.dataset.episode_arrays import frames_per_second
 from diffusion_policy.dataset.episode_files import EpisodeFormat, detect_format, format_for_writing
 
 
@@ -28,6 +29,7 @@ def convert(
 
     Raises:
         FileExistsError: something is at `destination`.
+        OSError: it could not be written; nothing is left at `destination`.
         ValueError: the source is damaged, or the format cannot hold it; nothing is left at `destination`.
     """
     source, destination = Path(source).expanduser(), Path(destination).expanduser()
@@ -39,12 +41,17 @@ def convert(
         raise ValueError(f"{source} has no episodes to convert")
     if fps is not None:
         buffer.update_meta({"fps": float(fps)})
+    frames_per_second(buffer)  # raises where it is no rate
     destination.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(destination)
     try:
         target.save(buffer, temporary)
         digest = _verified(buffer, target, temporary)
         temporary.rename(destination)
+    except OSError as error:
+        raise OSError(
+            f"could not write {destination}: {error}. Nothing was left there; make room, or choose another disk"
+        ) from error
     finally:
         remove(temporary)
     return digest

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from diffusion_policy.common.atomic_write import atomic_write_text
 from diffusion_policy.common.replay_buffer import ReplayBuffer
-from diffusion_policy.dataset.episode_arrays import is_image
+from diffusion_policy.dataset.episode_arrays import frames_per_second, is_image
 from diffusion_policy.dataset.episode_cache import SLOW_FORMATS
 from diffusion_policy.dataset.episode_files import detect_format
 
@@ -83,12 +83,12 @@ def init_task(
         raise ValueError(
             f"{source} holds no key that looks like an observation; choose with --obs from {list(buffer.keys())}"
         )
-    fps = buffer.meta.get("fps")
+    fps = frames_per_second(buffer)
     slow = demonstrations.name in SLOW_FORMATS and any(is_image(buffer[key]) for key in chosen)
     text = TEMPLATE.format(
         n_episodes=buffer.n_episodes,
         n_steps=buffer.n_steps,
-        rate="" if fps is None else f" at {float(fps):g} Hz",
+        rate="" if fps is None else f" at {fps:g} Hz",
         path=_quoted(str(source)),
         name=name,
         obs="\n".join(_obs_lines(buffer, chosen, action)),

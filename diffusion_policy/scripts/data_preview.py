@@ -10,6 +10,7 @@ import numpy as np
 from diffusion_policy.common.replay_buffer import ReplayBuffer
 from diffusion_policy.dataset.episode_arrays import frames_per_second, is_image
 from diffusion_policy.dataset.episode_files import load_episodes
+from diffusion_policy.dataset.new_path import new_path
 
 FRAMES_PER_EPISODE = 8
 DIMS_DRAWN = 16  # of a key; more cannot be told apart
@@ -37,15 +38,15 @@ def preview(
         ValueError: `n_episodes` is below 1, or there are no episodes.
     """
     output = Path(output).expanduser()
-    if output.exists():
+    if output.exists():  # before anything is read
         raise FileExistsError(f"{output} exists already; remove it or choose another name")
     if n_episodes < 1:
         raise ValueError(f"n_episodes must be at least 1, got {n_episodes}")
     buffer = load_episodes(path, keys)
     if buffer.n_episodes == 0:
         raise ValueError(f"{path} has no episodes to draw")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    draw(buffer, n_episodes).savefig(output, dpi=110)
+    with new_path(output) as temporary:
+        draw(buffer, n_episodes).savefig(temporary, dpi=110, format=output.suffix.removeprefix(".") or "png")
 
 
 def draw(buffer: ReplayBuffer, n_episodes: int) -> Any:

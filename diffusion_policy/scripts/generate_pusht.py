@@ -139,20 +139,20 @@ def generate_pusht(
         ValueError: a number is out of range.
     """
     output = Path(output).expanduser()
-    workers = workers or os.cpu_count() or 1
+    workers = os.cpu_count() or 1 if workers is None else workers
     for name, value in (("n_episodes", n_episodes), ("workers", workers)):
         if value < 1:
             raise ValueError(f"{name} is {value}; expected at least 1")
     if not 0 <= first_seed < 2**32 - 100 * n_episodes:
         raise ValueError(f"first_seed is {first_seed}; expected 500000, or another seed well below 2**32")
-    if output.exists():
-        raise FileExistsError(f"{output} exists; delete it or choose another output")
-    if output.suffix != ".zip":
-        return _record(output, n_episodes, first_seed, keep_failures, workers)
-    partial = output.with_name(output.name + ".partial")
-    report = _record(partial, n_episodes, first_seed, keep_failures, workers)
-    ReplayBuffer.create_from_path(partial).save_to_path(output)
-    shutil.rmtree(partial)
+    recorded = output.with_name(output.name + ".partial") if output.suffix == ".zip" else output
+    for path in (output, recorded):
+        if path.exists():
+            raise FileExistsError(f"{path} exists; delete it or choose another output")
+    report = _record(recorded, n_episodes, first_seed, keep_failures, workers)
+    if recorded != output:
+        ReplayBuffer.create_from_path(recorded).save_to_path(output)
+        shutil.rmtree(recorded)
     return report
 
 
