@@ -4,6 +4,7 @@ Nothing heavy is imported before the arguments are understood.
 """
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -11,9 +12,22 @@ from collections.abc import Callable, Sequence
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-USER_ERRORS = (OSError, ValueError, ImportError, FloatingPointError)
+CONFIGURATION_ERRORS = (HydraException, OmegaConfBaseException)
+USER_ERRORS = (OSError, ValueError, ImportError, FloatingPointError, *CONFIGURATION_ERRORS)
+# What to do where the operating system refuses; what it says names the path.
+ADVICE = {
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room, or choose a folder on another disk"
+    ),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions, or choose another path"
+    ),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a file is in the way: remove it, or choose another path"),
+}
 
 
 def main() -> None:
@@ -33,16 +47,20 @@ def main() -> None:
     commands[command]()
 
 
-@hydra.main(config_path="config", config_name="train", version_base="1.3")
-def train_main(config: DictConfig) -> None:
+def train_main() -> None:
     """Train as the configuration says; overrides are given as `key=value`."""
-    plain = OmegaConf.to_container(config, resolve=True)
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra shows tracebacks of what a user can mend
+    report_user_errors(_train)
+
+
+@hydra.main(config_path="config", config_name="train", version_base="1.3")
+def _train(config: DictConfig) -> None:
     output_dir = HydraConfig.get().runtime.output_dir
 
     def run() -> None:
         from diffusion_policy.workspace.train_workspace import train
 
-        train(plain, output_dir)  # type: ignore[arg-type]
+        train(OmegaConf.to_container(config, resolve=True), output_dir)  # type: ignore[arg-type]
         if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one reports
             _report_training(output_dir, config)
 
@@ -157,4 +175,13 @@ def report_user_errors(
         sys.exit(f"interrupted; {when_interrupted}")
     except USER_ERRORS as error:
         logging.getLogger(__name__).debug("traceback", exc_info=True)
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {_explained(error)}")
+
+
+def _explained(error: Exception) -> str:
+    """What an error says, with what it leaves out: the cause within a configuration, or what to do."""
+    if isinstance(error, HydraException) and error.__cause__ is not None:
+        return f"{error}\n{error.__cause__}"
+    if isinstance(error, OSError) and error.errno in ADVICE and error.strerror == os.strerror(error.errno):
+        return f"{error}; {ADVICE[error.errno]}"
+    return str(error)
