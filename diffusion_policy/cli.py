@@ -4,16 +4,16 @@ Nothing heavy is imported before the arguments are understood.
 """
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-USER_ERRORS = (OSError, ValueError, ImportError, FloatingPointError)
+from diffusion_policy.common.user_errors import report_user_errors
 
 
 def main() -> None:
@@ -89,7 +89,7 @@ def eval_main(arguments: Sequence[str] | None = None) -> None:
 
     def run() -> None:
         from diffusion_policy.common.evaluation_seeds import TEST_SEEDS, parse_seeds
-        from diffusion_policy.scripts.controls import parse_controls
+        from diffusion_policy.scripts.controls import controls_table, parse_controls
         from diffusion_policy.scripts.evaluate import evaluate
 
         result = evaluate(
@@ -105,6 +105,8 @@ def eval_main(arguments: Sequence[str] | None = None) -> None:
             report=not options.no_report,
         )
         print(result.table())
+        if options.controls:
+            print("\n" + controls_table(result, Path(options.output_dir)) + "\n")
         print(
             f"written to {options.output_dir}: eval_log.json, episodes.json"
             + (", media/" * (options.n_videos > 0))
@@ -144,17 +146,3 @@ def data_main(arguments: Sequence[str] | None = None) -> None:
 
     options = data_parser().parse_args(arguments)
     report_user_errors(lambda: options.run(options))
-
-
-def report_user_errors(
-    run: Callable[[], None], when_interrupted: str = "repeat the command to begin again"
-) -> None:
-    """Show what a user can mend as one line, exit code 1; everything else with its traceback."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        run()
-    except KeyboardInterrupt:
-        sys.exit(f"interrupted; {when_interrupted}")
-    except USER_ERRORS as error:
-        logging.getLogger(__name__).debug("traceback", exc_info=True)
-        sys.exit(f"error: {error}")

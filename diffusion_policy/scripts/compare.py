@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffusion_policy.cli import report_user_errors
 from diffusion_policy.common.evaluation_seeds import SELECTION_SEEDS, parse_seeds
+from diffusion_policy.common.user_errors import report_user_errors
 from diffusion_policy.scripts.comparison import (
     EPISODES,
     MARGIN,

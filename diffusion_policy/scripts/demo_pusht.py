@@ -14,8 +14,8 @@ from os import PathLike
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_policy.cli import report_user_errors
 from diffusion_policy.common.replay_buffer import ReplayBuffer
+from diffusion_policy.common.user_errors import report_user_errors
 from diffusion_policy.env.pusht.geometry import block_keypoints
 from diffusion_policy.env.pusht.pusht_keypoints_env import PushTKeypointsEnv
 from diffusion_policy.env.pusht.renderer import render_scene
