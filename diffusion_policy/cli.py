@@ -55,7 +55,7 @@ def _report_training(output_dir: str, config: DictConfig) -> None:
     from diffusion_policy.scripts.best_effort import best_effort
 
     def make() -> None:
-        from diffusion_policy.scripts.make_report import report_training
+        from diffusion_policy.scripts.report.make_report import report_training
 
         report_training(output_dir, list(config.trusted_targets), config.training.device)
 
@@ -116,8 +116,8 @@ def eval_main(arguments: Sequence[str] | None = None) -> None:
 
 
 def compare_main() -> None:
-    """Say which of several policies is better; see `scripts/compare.py`."""
-    from diffusion_policy.scripts.compare import main as compare
+    """Say which of several policies is better; see `scripts/comparison/compare.py`."""
+    from diffusion_policy.scripts.comparison.compare import main as compare
 
     compare(sys.argv[1:])
 
@@ -133,7 +133,7 @@ def report_main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     def run() -> None:
-        from diffusion_policy.scripts.make_report import make_report
+        from diffusion_policy.scripts.report.make_report import make_report
 
         print(make_report(options.folder, options.trust_target, options.device))
 
@@ -142,7 +142,7 @@ def report_main(arguments: Sequence[str] | None = None) -> None:
 
 def data_main(arguments: Sequence[str] | None = None) -> None:
     """Look at, check, convert and fetch demonstrations."""
-    from diffusion_policy.scripts.data_command import data_parser
+    from diffusion_policy.scripts.demonstrations.data_command import data_parser
 
     options = data_parser().parse_args(arguments)
     report_user_errors(lambda: options.run(options))

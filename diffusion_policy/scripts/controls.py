@@ -14,7 +14,7 @@ from diffusion_policy.policy.control_policies import (
     RandomPolicy,
     ZeroPolicy,
 )
-from diffusion_policy.scripts.comparison import difference_table, method_of
+from diffusion_policy.scripts.comparison.methods import difference_table, method_of
 
 log = logging.getLogger(__name__)
 

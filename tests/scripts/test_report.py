@@ -14,11 +14,11 @@ from diffusion_policy.env_runner.report import EpisodeResult, RolloutResult
 from diffusion_policy.scripts.best_effort import best_effort
 from diffusion_policy.scripts.controls import parse_controls
 from diffusion_policy.scripts.evaluate import evaluate
-from diffusion_policy.scripts.evaluation_report import write_evaluation_report
-from diffusion_policy.scripts.make_report import make_report, report_training
-from diffusion_policy.scripts.report_charts import Line, histogram, line_chart, number, ranked_dots, ticks
-from diffusion_policy.scripts.report_episodes import extremes
-from diffusion_policy.scripts.training_report import write_training_report
+from diffusion_policy.scripts.report.charts import Line, histogram, line_chart, number, ranked_dots, ticks
+from diffusion_policy.scripts.report.episodes import extremes
+from diffusion_policy.scripts.report.evaluation_report import write_evaluation_report
+from diffusion_policy.scripts.report.make_report import make_report, report_training
+from diffusion_policy.scripts.report.training_report import write_training_report
 from diffusion_policy.workspace.train_workspace import LAST_ROLLOUT
 from tests.scripts import circling
 

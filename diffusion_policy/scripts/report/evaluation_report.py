@@ -11,7 +11,8 @@ from diffusion_policy.common.evaluation_seeds import SELECTION_SEEDS, TEST_SEEDS
 from diffusion_policy.common.statistics import Estimate, paired_bootstrap_interval
 from diffusion_policy.env_runner.report import RolloutResult
 from diffusion_policy.scripts.controls import read_controls
-from diffusion_policy.scripts.report import (
+from diffusion_policy.scripts.report.episodes import EPISODES, add_episodes
+from diffusion_policy.scripts.report.page import (
     CONFIG,
     Figure,
     Grid,
@@ -22,7 +23,6 @@ from diffusion_policy.scripts.report import (
     provenance_grid,
     write_page,
 )
-from diffusion_policy.scripts.report_episodes import EPISODES, add_episodes
 
 LOG = "eval_log.json"
 

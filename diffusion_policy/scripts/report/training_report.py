@@ -9,7 +9,9 @@ import yaml
 
 from diffusion_policy.common.checkpoint import Checkpoint, CheckpointStore, find_checkpoint
 from diffusion_policy.common.json_logger import read_json_log
-from diffusion_policy.scripts.report import (
+from diffusion_policy.scripts.report.charts import Line, line_chart, number
+from diffusion_policy.scripts.report.episodes import add_episodes, read_episodes
+from diffusion_policy.scripts.report.page import (
     CONFIG,
     Chart,
     Figure,
@@ -22,8 +24,6 @@ from diffusion_policy.scripts.report import (
     read_json,
     write_page,
 )
-from diffusion_policy.scripts.report_charts import Line, line_chart, number
-from diffusion_policy.scripts.report_episodes import add_episodes, read_episodes
 from diffusion_policy.workspace.train_workspace import LAST_ROLLOUT
 
 LOG = "logs.json.txt"
