@@ -1,4 +1,5 @@
 # Everything a newcomer needs; each target does its own set-up.
+#   make quickstart                             no data needed: learn Push-T in minutes, score it, write a report
 #   make test                                   all checks, as CI runs them
 #   make train                                  learn Push-T from keypoints, then score it
 #   make setup TORCH_INDEX_URL=<index of CPU wheels>    without gigabytes of CUDA on a machine that has no GPU
@@ -8,7 +9,11 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX_URL ?=
 BIN := .venv/bin
 
-.PHONY: setup test test-all lint format type train clean
+.PHONY: quickstart setup test test-all lint format type train clean
+
+quickstart: setup
+	$(BIN)/python train.py task=pusht_lowdim_generated recipe=quickstart hydra.run.dir=data/quickstart/run
+	$(BIN)/python eval.py -c data/quickstart/run -o data/quickstart/eval --controls nearest_neighbor --overwrite
 
 setup: .venv/installed
 

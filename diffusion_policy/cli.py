@@ -4,30 +4,16 @@ Nothing heavy is imported before the arguments are understood.
 """
 
 import argparse
-import errno
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-CONFIGURATION_ERRORS = (HydraException, OmegaConfBaseException)
-USER_ERRORS = (OSError, ValueError, ImportError, FloatingPointError, *CONFIGURATION_ERRORS)
-# What to do where the operating system refuses; what it says names the path.
-ADVICE = {
-    **dict.fromkeys(
-        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room, or choose a folder on another disk"
-    ),
-    **dict.fromkeys(
-        (errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions, or choose another path"
-    ),
-    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a file is in the way: remove it, or choose another path"),
-}
+from diffusion_policy.common.user_errors import report_user_errors
 
 
 def main() -> None:
@@ -73,7 +59,7 @@ def _report_training(output_dir: str, config: DictConfig) -> None:
     from diffusion_policy.scripts.best_effort import best_effort
 
     def make() -> None:
-        from diffusion_policy.scripts.make_report import report_training
+        from diffusion_policy.scripts.report.make_report import report_training
 
         report_training(output_dir, list(config.trusted_targets), config.training.device)
 
@@ -107,7 +93,7 @@ def eval_main(arguments: Sequence[str] | None = None) -> None:
 
     def run() -> None:
         from diffusion_policy.common.evaluation_seeds import TEST_SEEDS, parse_seeds
-        from diffusion_policy.scripts.controls import parse_controls
+        from diffusion_policy.scripts.controls import controls_table, parse_controls
         from diffusion_policy.scripts.evaluate import evaluate
 
         result = evaluate(
@@ -123,6 +109,8 @@ def eval_main(arguments: Sequence[str] | None = None) -> None:
             report=not options.no_report,
         )
         print(result.table())
+        if options.controls:
+            print("\n" + controls_table(result, Path(options.output_dir)) + "\n")
         print(
             f"written to {options.output_dir}: eval_log.json, episodes.json"
             + (", media/" * (options.n_videos > 0))
@@ -132,8 +120,8 @@ def eval_main(arguments: Sequence[str] | None = None) -> None:
 
 
 def compare_main() -> None:
-    """Say which of several policies is better; see `scripts/compare.py`."""
-    from diffusion_policy.scripts.compare import main as compare
+    """Say which of several policies is better; see `scripts/comparison/compare.py`."""
+    from diffusion_policy.scripts.comparison.compare import main as compare
 
     compare(sys.argv[1:])
 
@@ -149,7 +137,7 @@ def report_main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     def run() -> None:
-        from diffusion_policy.scripts.make_report import make_report
+        from diffusion_policy.scripts.report.make_report import make_report
 
         print(make_report(options.folder, options.trust_target, options.device))
 
@@ -158,30 +146,7 @@ def report_main(arguments: Sequence[str] | None = None) -> None:
 
 def data_main(arguments: Sequence[str] | None = None) -> None:
     """Look at, check, convert and fetch demonstrations."""
-    from diffusion_policy.scripts.data_command import data_parser
+    from diffusion_policy.scripts.demonstrations.data_command import data_parser
 
     options = data_parser().parse_args(arguments)
     report_user_errors(lambda: options.run(options))
-
-
-def report_user_errors(
-    run: Callable[[], None], when_interrupted: str = "repeat the command to begin again"
-) -> None:
-    """Show what a user can mend as one line, exit code 1; everything else with its traceback."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        run()
-    except KeyboardInterrupt:
-        sys.exit(f"interrupted; {when_interrupted}")
-    except USER_ERRORS as error:
-        logging.getLogger(__name__).debug("traceback", exc_info=True)
-        sys.exit(f"error: {_explained(error)}")
-
-
-def _explained(error: Exception) -> str:
-    """What an error says, with what it leaves out: the cause within a configuration, or what to do."""
-    if isinstance(error, HydraException) and error.__cause__ is not None:
-        return f"{error}\n{error.__cause__}"
-    if isinstance(error, OSError) and error.errno in ADVICE and error.strerror == os.strerror(error.errno):
-        return f"{error}; {ADVICE[error.errno]}"
-    return str(error)

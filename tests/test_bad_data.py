@@ -11,7 +11,7 @@ import pytest
 from diffusion_policy.cli import data_main
 from diffusion_policy.common.replay_buffer import ReplayBuffer
 from diffusion_policy.dataset import download
-from diffusion_policy.scripts import data_preview
+from diffusion_policy.scripts.demonstrations import preview
 from tests import damaged_data as damaged
 from tests.refusals import assert_refused, files_below, full_disk, refusal_of
 
@@ -257,7 +257,7 @@ class TestFullDisk:
             def savefig(self, path: Path, **options: object) -> None:
                 path.write_bytes(bytes(1_000_000))
 
-        monkeypatch.setattr(data_preview, "draw", lambda buffer, n_episodes: LargePicture())
+        monkeypatch.setattr(preview, "draw", lambda buffer, n_episodes: LargePicture())
         before = files_below(tmp_path)
         with full_disk(500):
             refusal = refusal_of(data_main, "preview", data, "-o", tmp_path / "new.png")

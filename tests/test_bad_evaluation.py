@@ -10,7 +10,7 @@ import torch
 
 from diffusion_policy.cli import eval_main, report_main
 from diffusion_policy.common.checkpoint import find_checkpoint
-from diffusion_policy.scripts.compare import main as compare_main
+from diffusion_policy.scripts.comparison.compare import main as compare_main
 from diffusion_policy.workspace.train_workspace import train
 from tests import spoiled_checkpoints as spoiled
 from tests.refusals import Refusal, assert_refused, files_below, full_disk, refusal_of

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffusion_policy.cli import eval_main, report_main, report_user_errors
+from diffusion_policy.cli import eval_main, report_main
 from diffusion_policy.common.checkpoint import find_checkpoint
 from diffusion_policy.common.replay_buffer import ReplayBuffer
-from diffusion_policy.scripts.compare import main as compare_main
-from diffusion_policy.scripts.demo_pusht import main as demo_main
+from diffusion_policy.common.user_errors import report_user_errors
+from diffusion_policy.scripts.comparison.compare import main as compare_main
+from diffusion_policy.scripts.demonstrations.demo_pusht import main as demo_main
 from diffusion_policy.workspace.train_workspace import train
 from tests import spoiled_checkpoints as spoiled
 from tests.conftest import REPOSITORY

@@ -40,9 +40,12 @@ def trained_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.sim
 def test_train_then_evaluate(trained_run: Path, tmp_path: Path) -> None:
     options = ["-c", str(trained_run), "-o", str(tmp_path / "eval"), "--seeds", "100000:100003"]
-    result = run("eval.py", *options, "--n_videos", "1", "policy.sampler.steps=1", "task.env_runner.n_envs=2")
+    extra = ["--n_videos", "1", "--controls", "zero"]
+    result = run("eval.py", *options, *extra, "policy.sampler.steps=1", "task.env_runner.n_envs=2")
     assert result.returncode == 0, result.stderr
     assert "| score |" in result.stdout
+    assert "score of this policy minus this" in result.stdout
+    assert "| zero | 1 x 3 |" in result.stdout
     log = json.loads((tmp_path / "eval" / "eval_log.json").read_text())
     assert log["metrics"]["score"]["n"] == log["n_seeds"] == 3
     assert log["overrides"] == ["policy.sampler.steps=1", "task.env_runner.n_envs=2"]

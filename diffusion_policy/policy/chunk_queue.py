@@ -1,20 +1,30 @@
 """One observation in, one action out: a policy that predicts chunks, used step by step."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from diffusion_policy.common.noise import Generators
 from diffusion_policy.common.random_seed import derived_generator
 
-if TYPE_CHECKING:
-    from diffusion_policy.policy.base_policy import BasePolicy
+
+class PredictsChunks(Protocol):
+    """What is needed of a `BasePolicy` here."""
+
+    shape_meta: Mapping[str, Any]
+    n_obs_steps: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where observations are expected."""
+
+    def predict_action(self, obs: Mapping[str, Tensor], *, generator: Generators = None) -> dict[str, Tensor]:
+        """Predict a chunk."""
 
 
 class ChunkQueue:
@@ -29,7 +39,7 @@ class ChunkQueue:
             global generator.
     """
 
-    def __init__(self, policy: BasePolicy, episode_seed: int | None = None) -> None:
+    def __init__(self, policy: PredictsChunks, episode_seed: int | None = None) -> None:
         self._policy = policy
         self._generator = None if episode_seed is None else derived_generator(0, episode_seed)
         self._observations: deque[dict[str, Tensor]] = deque(maxlen=policy.n_obs_steps)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from diffusion_policy.common.atomic_write import atomic_write_text
 from diffusion_policy.env_runner.env_runner import EnvRunner
+from diffusion_policy.env_runner.report import RolloutResult
 from diffusion_policy.policy.base_policy import BasePolicy, Demonstrations
 from diffusion_policy.policy.control_policies import (
     ControlPolicy,
@@ -13,6 +14,7 @@ from diffusion_policy.policy.control_policies import (
     RandomPolicy,
     ZeroPolicy,
 )
+from diffusion_policy.scripts.comparison.methods import difference_table, method_of
 
 log = logging.getLogger(__name__)
 
@@ -62,3 +64,16 @@ def roll_out_controls(
         log.info("control %s", name)
         result = runner.run(control.to(policy.device))
         atomic_write_text(output_dir / FOLDER / f"{name}.json", result.to_json())
+
+
+def read_controls(output_dir: Path) -> dict[str, RolloutResult]:
+    """The controls that were rolled out beside an evaluation, by name."""
+    paths = sorted((output_dir / FOLDER).glob("*.json"))
+    return {path.stem.replace("_", " "): RolloutResult.read(path) for path in paths}
+
+
+def controls_table(result: RolloutResult, output_dir: Path) -> str:
+    """An evaluation beside the controls in its folder, and how much it is above them, as Markdown."""
+    methods = [method_of("this policy", [result])]
+    methods += [method_of(name, [control]) for name, control in read_controls(output_dir).items()]
+    return difference_table(methods).markdown()

@@ -91,7 +91,7 @@ def evaluate(
     if report:
 
         def make() -> None:
-            from diffusion_policy.scripts.make_report import report_evaluation
+            from diffusion_policy.scripts.report.make_report import report_evaluation
 
             report_evaluation(result, policy, runner_config, output_dir, trusted_targets, device)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusion_policy.cli import report_user_errors
 from diffusion_policy.common.json_logger import read_json_log
+from diffusion_policy.common.user_errors import report_user_errors
 
 SCORE = "rollout/score"
 

@@ -8,9 +8,9 @@ import pytest
 
 from diffusion_policy.common.confidence_sequence import confidence_sequence
 from diffusion_policy.env_runner.report import EpisodeResult, RolloutResult
-from diffusion_policy.scripts.compare import main
-from diffusion_policy.scripts.comparison import difference_table, read_method, split_name
-from diffusion_policy.scripts.sequential_comparison import compare_sequentially
+from diffusion_policy.scripts.comparison.compare import main
+from diffusion_policy.scripts.comparison.methods import difference_table, read_method, split_name
+from diffusion_policy.scripts.comparison.sequential import compare_sequentially
 from diffusion_policy.workspace.train_workspace import train
 from tests.tiny_run import tiny_config, write_episodes
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from diffusion_policy.common.replay_buffer import ReplayBuffer
 from diffusion_policy.env.pusht.pusht_env import PushTEnv
 from diffusion_policy.env.pusht.scripted_pusher import ScriptedPusher
-from diffusion_policy.scripts.demo_pusht import demo_pusht
-from diffusion_policy.scripts.demonstration_window import PersonInput
+from diffusion_policy.scripts.demonstrations.demo_pusht import demo_pusht
+from diffusion_policy.scripts.demonstrations.window import PersonInput
 
 pytestmark = pytest.mark.sim
 
@@ -144,7 +144,7 @@ def test_arguments_out_of_range(argument: str, tmp_path: Path) -> None:
 def test_a_real_window_reads_keys_and_mouse(monkeypatch: pytest.MonkeyPatch) -> None:
     pygame = pytest.importorskip("pygame")
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    from diffusion_policy.scripts.mouse_window import MouseWindow
+    from diffusion_policy.scripts.demonstrations.mouse_window import MouseWindow
 
     def press(kind: int, key: int) -> None:
         pygame.event.post(pygame.event.Event(kind, key=key))

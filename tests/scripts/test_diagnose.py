@@ -10,10 +10,10 @@ import torch
 from diffusion_policy.common.checkpoint import find_checkpoint
 from diffusion_policy.model.common.normalizer import LinearNormalizer
 from diffusion_policy.policy.control_policies import ZeroPolicy
-from diffusion_policy.scripts.diagnose import diagnose
 from diffusion_policy.scripts.diagnosis.check import Check, Diagnosis, Table, graded, worst
 from diffusion_policy.scripts.diagnosis.chunks import Chunks
 from diffusion_policy.scripts.diagnosis.data_checks import check_idle, check_normalizer
+from diffusion_policy.scripts.diagnosis.diagnose import diagnose
 from diffusion_policy.scripts.diagnosis.order_checks import check_alignment, check_continuity
 from diffusion_policy.scripts.diagnosis.policy_checks import (
     action_scale,

@@ -8,9 +8,9 @@ import pytest
 from diffusion_policy.common.replay_buffer import ReplayBuffer
 from diffusion_policy.env.pusht.geometry import block_keypoints
 from diffusion_policy.env.pusht.pusht_env import SUCCESS_COVERAGE, PushTEnv
-from diffusion_policy.scripts import generate_pusht as module
-from diffusion_policy.scripts.data_command import data_parser
-from diffusion_policy.scripts.generate_pusht import Demonstration, generate_pusht
+from diffusion_policy.scripts.demonstrations import generate_pusht as module
+from diffusion_policy.scripts.demonstrations.data_command import data_parser
+from diffusion_policy.scripts.demonstrations.generate_pusht import Demonstration, generate_pusht
 
 pytestmark = pytest.mark.sim
 

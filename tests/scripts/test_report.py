@@ -14,11 +14,12 @@ from diffusion_policy.env_runner.report import EpisodeResult, RolloutResult
 from diffusion_policy.scripts.best_effort import best_effort
 from diffusion_policy.scripts.controls import parse_controls
 from diffusion_policy.scripts.evaluate import evaluate
-from diffusion_policy.scripts.evaluation_report import write_evaluation_report
-from diffusion_policy.scripts.make_report import make_report, report_training
-from diffusion_policy.scripts.report_charts import Line, histogram, line_chart, number, ranked_dots, ticks
-from diffusion_policy.scripts.report_episodes import extremes
-from diffusion_policy.scripts.training_report import write_training_report
+from diffusion_policy.scripts.report.charts import Line, histogram, line_chart, number, ranked_dots, ticks
+from diffusion_policy.scripts.report.episodes import extremes
+from diffusion_policy.scripts.report.evaluation_report import write_evaluation_report
+from diffusion_policy.scripts.report.make_report import make_report, report_training
+from diffusion_policy.scripts.report.training_report import write_training_report
+from diffusion_policy.workspace.train_workspace import LAST_ROLLOUT
 from tests.scripts import circling
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
@@ -76,7 +77,7 @@ def evaluation(run: Path) -> Path:
 
 
 @pytest.mark.sim
-def test_training(run: Path) -> None:
+def test_training(run: Path, tmp_path: Path) -> None:
     page = read(make_report(run, device="cpu"))
     for words in (
         "DiffusionPolicy on pusht_lowdim, seed 42: 20 optimizer steps",
@@ -94,17 +95,20 @@ def test_training(run: Path) -> None:
         "torch",
         "data hash",
         "python eval.py --checkpoint",
-        "No episodes and videos: this run kept none",
+        "No video of the best episode",
     ):
         assert words in page.text, words
     assert page.n_videos == 0
+    folder = shutil.copytree(run, tmp_path / "run")
+    (folder / LAST_ROLLOUT).unlink()
+    assert "No episodes and videos: this run kept none" in read(write_training_report(folder)).text
 
 
 @pytest.mark.sim
 def test_a_run_that_keeps_its_episodes_shows_them(run: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(run, tmp_path / "run")
     result = RolloutResult((EpisodeResult(200_000, 0.2, 8), EpisodeResult(200_001, 0.4, 8)), 1.0)
-    (folder / "episodes.json").write_text(result.to_json())
+    (folder / LAST_ROLLOUT).write_text(result.to_json())
     report_training(folder, (), "cpu")
     page = read(folder / "report.html")
     assert page.n_videos == 3, "of two episodes, the median is the better one"

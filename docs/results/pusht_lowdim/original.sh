@@ -26,4 +26,4 @@ for seed in $SEEDS; do
 done
 
 folders() { for seed in $SEEDS; do printf '%s/eval/%s_%s,' "$OUT" "$1" "$seed"; done | sed 's/,$//'; }
-$PYTHON -m diffusion_policy.scripts.compare "ours=$(folders diffusion_unet_90)" "original=$(folders original_90)"
+$PYTHON -m diffusion_policy.scripts.comparison.compare "ours=$(folders diffusion_unet_90)" "original=$(folders original_90)"

@@ -41,7 +41,7 @@ evaluate replay --seeds 0:206
 folders() { for seed in $SEEDS; do printf '%s/eval/%s_%s,' "$OUT" "$1" "$seed"; done | sed 's/,$//'; }
 for episodes in 90 null; do
   echo "episodes: $episodes"
-  $PYTHON -m diffusion_policy.scripts.compare \
+  $PYTHON -m diffusion_policy.scripts.comparison.compare \
     "diffusion=$(folders "diffusion_unet_$episodes")" "regression=$(folders "regression_unet_$episodes")" \
     "nearest neighbour, 8 steps=$OUT/eval/nearest_neighbor_$episodes" \
     "nearest neighbour, 30 steps=$OUT/eval/nearest_neighbor_30_$episodes" "random=$OUT/eval/random" "zero=$OUT/eval/zero"

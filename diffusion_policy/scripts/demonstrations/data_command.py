@@ -84,7 +84,7 @@ def _add_convert(commands: Any) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    from diffusion_policy.scripts.data_convert import convert
+    from diffusion_policy.scripts.demonstrations.convert import convert
 
     digest = convert(options.source, options.destination, options.format, options.fps)
     print(
@@ -101,7 +101,7 @@ def _add_preview(commands: Any) -> None:
 
 
 def _preview(options: argparse.Namespace) -> None:
-    from diffusion_policy.scripts.data_preview import preview
+    from diffusion_policy.scripts.demonstrations.preview import preview
 
     preview(options.path, options.output, options.keys, options.n_episodes)
     print(f"wrote {options.output}")
@@ -119,7 +119,7 @@ def _add_init(commands: Any) -> None:
 
 
 def _init(options: argparse.Namespace) -> None:
-    from diffusion_policy.scripts.data_init import init_task
+    from diffusion_policy.scripts.demonstrations.init_task import init_task
 
     output = options.output or Path("configs/task") / f"{options.name}.yaml"
     command = init_task(options.path, output, options.name, options.obs, options.action)
@@ -137,7 +137,7 @@ def _add_generate(commands: Any) -> None:
 
 
 def _generate(options: argparse.Namespace) -> None:
-    from diffusion_policy.scripts.generate_pusht import generate_pusht
+    from diffusion_policy.scripts.demonstrations.generate_pusht import generate_pusht
 
     try:
         report = generate_pusht(

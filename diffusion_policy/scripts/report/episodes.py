@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_policy.env_runner.report import EpisodeResult, RolloutResult
-from diffusion_policy.scripts.report import Chart, Grid, Page, Video, embedded_video
-from diffusion_policy.scripts.report_charts import histogram, ranked_dots
+from diffusion_policy.scripts.report.charts import histogram, ranked_dots
+from diffusion_policy.scripts.report.page import Chart, Grid, Page, Video, embedded_video
 
 EPISODES = "episodes.json"
 RECORDED_AGAIN = "recorded_again.json"  # the rollout that made the videos, where it is not the one reported

@@ -16,13 +16,13 @@ import yaml
 
 from diffusion_policy.common.atomic_write import atomic_write_text
 from diffusion_policy.scripts.diagnosis.check import Diagnosis
-from diffusion_policy.scripts.report_charts import Markup
+from diffusion_policy.scripts.report.charts import Markup
 
 # After the charts, whose import names the extra to install where jinja2 is missing.
 from jinja2 import Environment, StrictUndefined  # isort: skip
 
 REPORT, DIAGNOSIS, CONFIG = "report.html", "diagnosis.json", "config.yaml"
-TEMPLATE = "report_template.html"
+TEMPLATE = "template.html"
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,9 @@ def write_page(page: Page, folder: Path) -> Path:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = resources.files("diffusion_policy.scripts").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    template = (
+        resources.files("diffusion_policy.scripts.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    )
     path = folder / REPORT
     atomic_write_text(path, environment.from_string(template).render(page=page))
     return path

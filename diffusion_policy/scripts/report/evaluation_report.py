@@ -8,7 +8,9 @@ from diffusion_policy.common.evaluation_seeds import SELECTION_SEEDS, TEST_SEEDS
 from diffusion_policy.common.plain_data import read_json, read_yaml
 from diffusion_policy.common.statistics import Estimate, paired_bootstrap_interval
 from diffusion_policy.env_runner.report import RolloutResult
-from diffusion_policy.scripts.report import (
+from diffusion_policy.scripts.controls import read_controls
+from diffusion_policy.scripts.report.episodes import EPISODES, add_episodes
+from diffusion_policy.scripts.report.page import (
     CONFIG,
     Figure,
     Grid,
@@ -19,9 +21,8 @@ from diffusion_policy.scripts.report import (
     provenance_grid,
     write_page,
 )
-from diffusion_policy.scripts.report_episodes import EPISODES, add_episodes
 
-LOG, CONTROLS = "eval_log.json", "controls"
+LOG = "eval_log.json"
 
 
 def write_evaluation_report(eval_dir: Path | str) -> Path:
@@ -87,7 +88,7 @@ def _add_scores(page: Page, folder: Path, result: RolloutResult) -> None:
         page.figures.append(Figure(label, value, f"{_bounds(estimate)}, n\u00a0=\u00a0{estimate.n}"))
     if result.episodes[0].success is not None and "steps_to_success" not in metrics:
         page.figures.append(Figure("steps to success", "none", "no episode succeeded"))
-    controls = _controls(folder)
+    controls = read_controls(folder)
     page.scores = _score_table(result, controls, page.notes)
     page.notes += [
         f"Intervals are at 95 %: bootstrap for means, Wilson's for the success rate. {_seeds(result)}"
@@ -97,11 +98,6 @@ def _add_scores(page: Page, folder: Path, result: RolloutResult) -> None:
             "No controls: a score means little alone. eval.py --controls all rolls out on the same seeds what it is "
             "worth to do nothing, to move at random and to look up the nearest demonstration."
         )
-
-
-def _controls(folder: Path) -> dict[str, RolloutResult]:
-    paths = sorted((folder / CONTROLS).glob("*.json"))
-    return {path.stem.replace("_", " "): RolloutResult.read(path) for path in paths}
 
 
 def _score_table(result: RolloutResult, controls: Mapping[str, RolloutResult], notes: list[str]) -> Grid:

@@ -14,12 +14,12 @@ from os import PathLike
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_policy.cli import report_user_errors
 from diffusion_policy.common.replay_buffer import ReplayBuffer
+from diffusion_policy.common.user_errors import report_user_errors
 from diffusion_policy.env.pusht.geometry import block_keypoints
 from diffusion_policy.env.pusht.pusht_keypoints_env import PushTKeypointsEnv
 from diffusion_policy.env.pusht.renderer import render_scene
-from diffusion_policy.scripts.demonstration_window import WINDOW_PIXELS, DemonstrationWindow
+from diffusion_policy.scripts.demonstrations.window import WINDOW_PIXELS, DemonstrationWindow
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     def run() -> None:
-        from diffusion_policy.scripts.mouse_window import MouseWindow
+        from diffusion_policy.scripts.demonstrations.mouse_window import MouseWindow
 
         with MouseWindow() as window, suppress(KeyboardInterrupt):
             demo_pusht(options.output, window, options.render_size, options.control_hz)

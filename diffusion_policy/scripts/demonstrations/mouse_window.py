@@ -6,7 +6,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_policy.scripts.demonstration_window import WINDOW_PIXELS, PersonInput
+from diffusion_policy.scripts.demonstrations.window import WINDOW_PIXELS, PersonInput
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 try:

@@ -15,12 +15,12 @@ from diffusion_policy.env_runner.report import RolloutResult
 from diffusion_policy.policy.base_policy import BasePolicy
 from diffusion_policy.policy.load_policy import load_policy
 from diffusion_policy.scripts.best_effort import best_effort
-from diffusion_policy.scripts.diagnose import diagnose
-from diffusion_policy.scripts.evaluation_report import LOG, read_log, write_evaluation_report
-from diffusion_policy.scripts.report import DIAGNOSIS
-from diffusion_policy.scripts.report_episodes import RECORDED_AGAIN, extremes, read_episodes
-from diffusion_policy.scripts.training_report import LOG as TRAINING_LOG
-from diffusion_policy.scripts.training_report import write_training_report
+from diffusion_policy.scripts.diagnosis.diagnose import diagnose
+from diffusion_policy.scripts.report.episodes import RECORDED_AGAIN, extremes, read_episodes
+from diffusion_policy.scripts.report.evaluation_report import LOG, read_log, write_evaluation_report
+from diffusion_policy.scripts.report.page import DIAGNOSIS
+from diffusion_policy.scripts.report.training_report import LOG as TRAINING_LOG
+from diffusion_policy.scripts.report.training_report import write_training_report
 from diffusion_policy.workspace.train_workspace import LAST_ROLLOUT
 
 log = logging.getLogger(__name__)

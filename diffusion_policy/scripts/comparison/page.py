@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_policy.common.atomic_write import atomic_write_text
-from diffusion_policy.scripts.comparison import Table
-from diffusion_policy.scripts.report import Chart, Grid, Page, write_page
-from diffusion_policy.scripts.report_charts import Line, line_chart
-from diffusion_policy.scripts.sequential_comparison import SequentialComparison
+from diffusion_policy.scripts.comparison.methods import Table
+from diffusion_policy.scripts.comparison.sequential import SequentialComparison
+from diffusion_policy.scripts.report.charts import Line, line_chart
+from diffusion_policy.scripts.report.page import Chart, Grid, Page, write_page
 
 
 def write_comparison(table: Table, comparison: SequentialComparison | None, output_dir: Path) -> Path:

@@ -9,7 +9,9 @@ import numpy as np
 from diffusion_policy.common.checkpoint import Checkpoint, CheckpointStore, find_checkpoint
 from diffusion_policy.common.json_logger import read_json_log
 from diffusion_policy.common.plain_data import read_json, read_yaml
-from diffusion_policy.scripts.report import (
+from diffusion_policy.scripts.report.charts import Line, line_chart, number
+from diffusion_policy.scripts.report.episodes import add_episodes, read_episodes
+from diffusion_policy.scripts.report.page import (
     CONFIG,
     Chart,
     Figure,
@@ -21,8 +23,6 @@ from diffusion_policy.scripts.report import (
     provenance_grid,
     write_page,
 )
-from diffusion_policy.scripts.report_charts import Line, line_chart, number
-from diffusion_policy.scripts.report_episodes import add_episodes, read_episodes
 from diffusion_policy.workspace.train_workspace import LAST_ROLLOUT
 
 LOG = "logs.json.txt"

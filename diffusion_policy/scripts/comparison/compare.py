@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffusion_policy.cli import report_user_errors
 from diffusion_policy.common.evaluation_seeds import SELECTION_SEEDS, parse_seeds
-from diffusion_policy.scripts.comparison import (
+from diffusion_policy.common.user_errors import report_user_errors
+from diffusion_policy.scripts.comparison.methods import (
     EPISODES,
     MARGIN,
     Table,
@@ -28,7 +28,7 @@ from diffusion_policy.scripts.comparison import (
 )
 
 if TYPE_CHECKING:
-    from diffusion_policy.scripts.sequential_comparison import SequentialComparison
+    from diffusion_policy.scripts.comparison.sequential import SequentialComparison
 
 
 def compare(options: argparse.Namespace) -> tuple[Table, "SequentialComparison | None"]:
@@ -47,7 +47,7 @@ def compare(options: argparse.Namespace) -> tuple[Table, "SequentialComparison |
 
 
 def _roll_out(options: argparse.Namespace, path_a: str, path_b: str) -> "SequentialComparison":
-    from diffusion_policy.scripts.sequential_comparison import compare_sequentially
+    from diffusion_policy.scripts.comparison.sequential import compare_sequentially
 
     return compare_sequentially(
         (path_a, path_b),
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         table, comparison = compare(options)
         print("\n\n".join([*([] if comparison is None else [str(comparison)]), table.markdown()]))
         if options.output_dir is not None:
-            from diffusion_policy.scripts.comparison_page import write_comparison
+            from diffusion_policy.scripts.comparison.page import write_comparison
 
             print(f"written to {write_comparison(table, comparison, options.output_dir)}")
 
