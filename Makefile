@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX_URL ?=
 BIN := .venv/bin
 
-.PHONY: quickstart setup test test-all lint format type train clean
+.PHONY: quickstart setup test test-all lint format type train bench clean
 
 quickstart: setup
 	$(BIN)/python train.py task=pusht_lowdim_generated recipe=quickstart hydra.run.dir=data/quickstart/run
@@ -43,6 +43,12 @@ type: setup
 
 train: setup
 	$(BIN)/python train.py task=pusht_lowdim
+
+bench: setup                 # beside peers: ORIGINAL=, ORIGINAL_PYTHON=, PREPARE=, LEROBOT_PYTHON=, OUTPUT= (benchmarks/README.md)
+	$(BIN)/python benchmarks/bench.py \
+	  $(if $(ORIGINAL),--original $(ORIGINAL)) $(if $(ORIGINAL_PYTHON),--original-python $(ORIGINAL_PYTHON)) \
+	  $(if $(PREPARE),--prepare $(PREPARE)) $(if $(LEROBOT_PYTHON),--lerobot-python $(LEROBOT_PYTHON)) \
+	  $(if $(OUTPUT),--output $(OUTPUT))
 
 clean:
 	rm -rf .venv build *.egg-info

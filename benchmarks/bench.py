@@ -1,158 +1,224 @@
-"""Speed and memory of this implementation, beside the original's where it is present: `make bench`.
+"""Speed and memory of this implementation, beside the original's and LeRobot's where present: `make bench`.
 
-    python benchmarks/bench.py --data data/pusht/pusht_cchi_v7_replay.zarr [--original CHECKOUT]
-                               [--original-python PYTHON] [--measures windows,env_steps] [--rounds 3]
-                               [--output benchmark.md]
+    python benchmarks/bench.py [--original CHECKOUT --original-python PYTHON] [--lerobot-python PYTHON]
+                               [--measures windows,env_steps] [--rounds 3] [--output benchmark.md]
 
-Each measure runs in a fresh process. The sides take turns, so that a machine that slows down slows both; what counts
-is the ratio. Both use all cores, the same data, networks, batch sizes and numbers of sampling steps.
+Each measure runs in a fresh process. The sides take turns, so that a machine that slows down slows all of them; what
+counts is the ratio. All use the same data, networks, batch sizes, numbers of sampling steps and threads, on the CPU.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+
+from bench_table import Column, Row, table
+from measuring import MEASURES, Sizes
 
 HERE = Path(__file__).resolve().parent
-HIGHER_IS_BETTER = {"windows", "env_steps"}
-MEASURES = {
-    "windows": "windows per second to the training device, batch 256",
-    "env_steps": "Push-T environment steps per second, with coverage and keypoints",
-    "train_small": "training step, small network, batch 64 (s)",
-    "train_paper": "training step, paper's network, batch 256 (s)",
-    "predict_small_1": "predict_action, small network, DDIM 16, B=1 (s)",
-    "predict_small_56": "predict_action, small network, DDIM 16, B=56 (s)",
-    "predict_paper_1": "predict_action, paper's network, DDPM 100, B=1 (s)",
-    "predict_paper_56": "predict_action, paper's network, DDIM 16, B=56 (s)",
-    "start_up": "train.py --help (s)",
+REPOSITORY = HERE.parent
+START_UP = "start_up"
+PEAK_OF = ("train_small", "train_paper")
+ROWS = {
+    **{name: Row(measure.title, measure.rate) for name, measure in MEASURES.items()},
+    START_UP: Row("start-up: train.py --help, lerobot-train --help (s)"),
+    "peak_train_small": Row("peak resident memory, training the small network (MiB)"),
+    "peak_train_paper": Row("peak resident memory, training the paper's network (MiB)"),
 }
 
 
 @dataclass
 class Side:
-    """One implementation: how to run its measures, and what came out."""
+    """One implementation: how its measures are run, and what came out."""
 
-    name: str
+    column: Column
     python: str
     script: Path
     arguments: Sequence[str]
     start_up: Sequence[str]
-    environment: dict[str, str] = field(default_factory=dict)
-    values: dict[str, list[float]] = field(default_factory=dict)
-    peak_mib: float = 0.0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
     def measure(self, name: str) -> None:
-        """Run one measure once; a failure is said and leaves the cell empty."""
-        if name == "start_up":
+        """Run one measure once; a failure is said, and its round stays empty."""
+        if name == START_UP:
             start = time.perf_counter()
-            failed = self._run([self.python, *self.start_up]) is None
-            value = None if failed else time.perf_counter() - start
-        else:
-            output = self._run([self.python, str(self.script), name, *self.arguments])
-            result = json.loads(output.splitlines()[-1]) if output else {"value": None, "peak_mib": 0.0}
-            value = result["value"]
-            if name == "train_small":
-                self.peak_mib = max(self.peak_mib, result["peak_mib"])
-        if value is not None:
-            self.values.setdefault(name, []).append(value)
+            failed = self.run([self.python, *self.start_up]) is None
+            self._keep(name, None if failed else time.perf_counter() - start)
+            return
+        output = self.run([self.python, str(self.script), name, *self.arguments])
+        result = json.loads(output.splitlines()[-1]) if output else {"value": None, "peak_mib": None}
+        self.versions |= result.get("versions", {})
+        self._keep(name, result["value"])
+        if name in PEAK_OF:
+            self._keep(f"peak_{name}", result["peak_mib"])
 
-    def _run(self, command: Sequence[str]) -> str | None:
+    def _keep(self, row: str, value: float | None) -> None:
+        self.column.values.setdefault(row, []).append(value)
+
+    def run(self, command: Sequence[str]) -> str | None:
+        """Standard output of a command; None if it failed."""
         environment = os.environ | self.environment
-        result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=HERE.parent)
+        result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=REPOSITORY)
         if result.returncode != 0:
-            print(f"{self.name}: {' '.join(command[1:3])} failed:\n{result.stderr[-2000:]}", file=sys.stderr)
+            what = " ".join(command[1:3])
+            print(f"{self.column.heading}: {what} failed:\n{result.stderr[-2000:]}", file=sys.stderr)
             return None
         return result.stdout
 
 
-def sides(options: argparse.Namespace) -> list[Side]:
-    """The implementations to measure; ours first."""
-    common = ["--data", str(options.data), "--threads", str(options.threads)]
-    ours = Side("ours", sys.executable, HERE / "measure_ours.py", common, ["train.py", "--help"])
-    if options.original is None:
-        return [ours]
-    original = str(options.original.resolve())
+def our_side(options: argparse.Namespace, common: Sequence[str]) -> Side:
+    """This implementation, as it lies in this checkout."""
+    path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+    return Side(
+        Column(f"ours ({revision(REPOSITORY)})"),
+        sys.executable,
+        HERE / "measure_ours.py",
+        common,
+        ["train.py", "--help"],
+        {"PYTHONPATH": path, "OMP_NUM_THREADS": str(options.threads)},
+    )
+
+
+def original_side(options: argparse.Namespace, common: Sequence[str]) -> Side:
+    """The original's checkout."""
+    checkout = str(options.original.resolve())
     prepare = ["--prepare", options.prepare] if options.prepare else []
-    start = f"import sys, runpy; sys.argv = ['train.py', '--help']; sys.path.insert(0, {original!r}); "
+    start = f"import sys, runpy; sys.argv = ['train.py', '--help']; sys.path.insert(0, {checkout!r}); "
     if options.prepare:
         start += f"import {options.prepare}; "
-    start += f"runpy.run_path({original + '/train.py'!r}, run_name='__main__')"
-    return [
-        ours,
-        Side(
-            f"original ({_revision(options.original)})",
-            options.original_python,
-            HERE / "measure_original.py",
-            [*common, "--original", original, *prepare],
-            ["-c", start],
-            {"WANDB_MODE": "disabled"},
-        ),
-    ]
-
-
-def _revision(checkout: Path) -> str:
-    result = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=checkout, capture_output=True, text=True, check=True
+    start += f"runpy.run_path({checkout + '/train.py'!r}, run_name='__main__')"
+    return Side(
+        Column(f"original ({revision(options.original)})"),
+        options.original_python,
+        HERE / "measure_original.py",
+        [*common, "--original", checkout, *prepare],
+        ["-c", start],
+        {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": str(options.threads)},
     )
+
+
+def lerobot_side(options: argparse.Namespace, common: Sequence[str], scratch: str) -> Side:
+    """An installed LeRobot, given the demonstrations in its own format."""
+    look = "from importlib.metadata import version; print(version('lerobot'))"
+    found = subprocess.run([options.lerobot_python, "-c", look], capture_output=True, text=True)
+    if found.returncode != 0:
+        sys.exit(f"--lerobot-python {options.lerobot_python}: LeRobot is not installed there")
+    side = Side(
+        Column(f"LeRobot ({found.stdout.strip()})"),
+        options.lerobot_python,
+        HERE / "measure_lerobot.py",
+        [*common, "--scratch", scratch],
+        ["-m", "lerobot.scripts.lerobot_train", "--help"],
+        {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(options.threads)},
+    )
+    side.run([side.python, str(side.script), "write_data", *side.arguments])
+    return side
+
+
+def revision(checkout: Path) -> str:
+    """Of a checkout; ends in -dirty where code or configurations differ from it."""
+    name = _git(checkout, "rev-parse", "--short", "HEAD")
+    changed = _git(checkout, "status", "--porcelain", "--untracked-files=no", "--", "*.py", "*.yaml")
+    return f"{name}-dirty" if changed else name
+
+
+def _git(checkout: Path, *arguments: str) -> str:
+    result = subprocess.run(["git", *arguments], cwd=checkout, capture_output=True, text=True, check=True)
     return result.stdout.strip()
 
 
-def table(measured: Sequence[Side], names: Sequence[str]) -> str:
-    """Markdown: medians over rounds, and how many times faster (or smaller) ours is than each other side."""
-    ours, others = measured[0], measured[1:]
-    headings = ["measure", *(side.name for side in measured), *(f"ours against {s.name}" for s in others)]
-    lines = [headings, ["---"] * len(headings)]
-    for name in names:
-        middle = [median(side.values[name]) if name in side.values else None for side in measured]
-        ratios = [_ratio(name, middle[0], other) for other in middle[1:]]
-        lines.append([MEASURES[name], *(_text(value) for value in middle), *ratios])
-    if ours.peak_mib:
-        peaks = [side.peak_mib or None for side in measured]
-        ratios = [_ratio("peak", peaks[0], other) for other in peaks[1:]]
-        lines.append(["peak resident memory in training, small network (MiB)", *map(_text, peaks), *ratios])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def report(
+    options: argparse.Namespace, measured: Sequence[Side], peers: Sequence[Column], names: set[str]
+) -> str:
+    """Machine, versions, table, and what bounds each measure."""
+    rows = {name: row for name, row in ROWS.items() if name.removeprefix("peak_") in names}
+    lines = [
+        f"{processor()}, {os.cpu_count()} cores, {options.threads} threads, {platform.platform()}; "
+        f"load {options.load:.2f} before the first of {options.rounds} rounds. Medians (and ranges) over rounds.",
+        "",
+        *(f"- {side.column.heading}: {', '.join(map(' '.join, side.versions.items()))}" for side in measured),
+        "",
+        table(rows, measured[0].column, peers),
+        "",
+        "What bounds ours:",
+        "",
+        *(f"- {MEASURES[name].title}: {MEASURES[name].bound}" for name in MEASURES if name in names),
+    ]
+    return "\n".join(lines)
 
 
-def _ratio(name: str, ours: float | None, other: float | None) -> str:
-    if ours is None or other is None:
-        return ""
-    return f"{ours / other if name in HIGHER_IS_BETTER else other / ours:.2f}x"
+def processor() -> str:
+    """The name of the processor."""
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
-def _text(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
     """Command line; see the module."""
+    data = Path(os.environ.get("DIFFUSION_POLICY_DATA", "data")) / "pusht" / "pusht_cchi_v7_replay.zarr"
+    every = [*MEASURES, START_UP]
+    lerobot = sys.executable if importlib.util.find_spec("lerobot") else None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="pusht_cchi_v7_replay.zarr")
+    parser.add_argument("--data", type=Path, default=data, help="human Push-T demonstrations")
     parser.add_argument("--original", type=Path, help="checkout of real-stanford/diffusion_policy")
     parser.add_argument("--original-python", default=sys.executable, help="Python with its requirements")
     parser.add_argument("--prepare", help="module to import before the original")
-    parser.add_argument("--measures", default=",".join(MEASURES), help="some of: " + ", ".join(MEASURES))
+    parser.add_argument("--lerobot-python", default=lerobot, help="Python that has LeRobot; empty for none")
+    parser.add_argument("--measures", default=",".join(every), help="some of: " + ", ".join(every))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--seconds", type=float, default=Sizes.seconds, help="least duration of a measure")
     parser.add_argument("--output", type=Path, help="Markdown file to write too")
     options = parser.parse_args()
-    names = options.measures.split(",")
-    if unknown := set(names) - set(MEASURES):
-        parser.error(f"unknown measures {sorted(unknown)}; there are {', '.join(MEASURES)}")
-    measured = sides(options)
-    for name in names:
-        for _ in range(options.rounds):
-            for side in measured:
-                side.measure(name)
-        print(name, {side.name: side.values.get(name) for side in measured}, file=sys.stderr)
-    text = f"{platform.processor() or platform.machine()}, {options.threads} threads, medians of {options.rounds}\n\n"
-    text += table(measured, names)
+    options.names = options.measures.split(",")
+    options.load = os.getloadavg()[0]
+    if unknown := set(options.names) - set(every):
+        parser.error(f"unknown measures {sorted(unknown)}; there are {', '.join(every)}")
+    if not options.data.exists():
+        parser.error(
+            f"no demonstrations at {options.data}: run `diffusion-policy data download pusht`, or --data"
+        )
+    return options
+
+
+def main() -> None:
+    options = parse_arguments()
+    common = [
+        *("--data", str(options.data.resolve())),
+        *("--threads", str(options.threads)),
+        *("--seconds", str(options.seconds)),
+    ]
+    measured, peers = [our_side(options, common)], [Column("original (absent)"), Column("LeRobot (absent)")]
+    with tempfile.TemporaryDirectory() as scratch:
+        if options.original is None:
+            print("original: absent; name its checkout with --original", file=sys.stderr)
+        else:
+            measured.append(original_side(options, common))
+            peers[0] = measured[-1].column
+        if not options.lerobot_python:
+            print("LeRobot: absent; name a Python that has it with --lerobot-python", file=sys.stderr)
+        else:
+            measured.append(lerobot_side(options, common, scratch))
+            peers[1] = measured[-1].column
+        for name in options.names:
+            for i in range(options.rounds):
+                for side in measured[:: 1 if i % 2 == 0 else -1]:
+                    side.measure(name)
+            print(name, {side.column.heading: side.column.values[name] for side in measured}, file=sys.stderr)
+    text = report(options, measured, peers, set(options.names))
     print(text)
     if options.output:
         options.output.write_text(text + "\n")

@@ -1,78 +1,141 @@
 """Measures of the original implementation, run by `bench.py` with a Python that has its requirements."""
 
+import copy
 import importlib
 import sys
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import measuring
-from measuring import Network, seconds_each
+import numpy as np
+from measuring import Network, Sampler, Work
 from train_original import replace_what_cannot_run
 
-OPTIONS = measuring.options(__doc__.splitlines()[0])
-sys.path.insert(0, str(OPTIONS.original.resolve()))
-if OPTIONS.prepare:
-    importlib.import_module(OPTIONS.prepare)
-
-import hydra  # noqa: E402  after the preparation, like all that follows
-import torch  # noqa: E402
-from omegaconf import OmegaConf  # noqa: E402
-from torch.utils.data import DataLoader  # noqa: E402
-
-OmegaConf.register_new_resolver("eval", eval, replace=True)
-replace_what_cannot_run()
-
-DDIM = [
+DDPM = Sampler("ddpm", 100)
+TO_DDIM = [
     "policy.noise_scheduler._target_=diffusers.schedulers.scheduling_ddim.DDIMScheduler",
     "~policy.noise_scheduler.variance_type",
 ]
 
 
-@cache
-def config(network: Network, sampler: str, steps: int) -> Any:
-    overrides = [
-        f"task.dataset.zarr_path={OPTIONS.data.resolve()}",
-        "task.dataset.max_train_episodes=null",
-        f"horizon={network.horizon}",
-        f"policy.model.down_dims={list(network.down_dims)}",
-        f"policy.model.kernel_size={network.kernel_size}",
-        f"policy.model.diffusion_step_embed_dim={network.step_embed_dim}",
-        f"policy.num_inference_steps={steps}",
-        *(DDIM if sampler == "ddim" else []),
-    ]
-    directory = str(OPTIONS.original.resolve() / "diffusion_policy" / "config")
-    with hydra.initialize_config_dir(directory, version_base=None):
-        composed = hydra.compose("train_diffusion_unet_lowdim_workspace", overrides)
-    OmegaConf.resolve(composed)
-    return composed
+class Original:
+    """What its training loop and its rollouts call, as its configuration for Push-T keypoints has it.
 
+    Args:
+        checkout: of real-stanford/diffusion_policy.
+        data: pusht_cchi_v7_replay.zarr.
+        prepare: module to import first, which may mend what today's packages lack.
+    """
 
-@cache
-def dataset(network: Network) -> Any:
-    return hydra.utils.instantiate(config(network, "ddpm", 100).task.dataset)
+    def __init__(self, checkout: Path, data: Path, prepare: str | None) -> None:
+        self.config_dir = str(checkout.resolve() / "diffusion_policy" / "config")
+        self.data = data
+        sys.path.insert(0, str(checkout.resolve()))
+        if prepare:
+            importlib.import_module(prepare)
+        from omegaconf import OmegaConf
 
+        OmegaConf.register_new_resolver("eval", eval, replace=True)
+        replace_what_cannot_run()
 
-def policy(network: Network, sampler: str = "ddpm", steps: int = 100) -> Any:
-    built = hydra.utils.instantiate(config(network, sampler, steps).policy)
-    built.set_normalizer(dataset(network).get_normalizer())
-    return built
+    def windows(self, network: Network, obs_steps: int, batch_size: int) -> Work:
+        """Its own loader with its one worker, here not started anew for every epoch; it always loads T steps."""
+        from torch.utils.data import DataLoader
 
+        dataset = self.dataset(network)
+        loader = DataLoader(dataset, batch_size, shuffle=True, num_workers=1, persistent_workers=True)
 
-def batch(network: Network, size: int) -> dict[str, torch.Tensor]:
-    return next(iter(DataLoader(dataset(network), batch_size=size)))
+        def epoch() -> None:
+            for _ in loader:
+                pass
 
+        return Work(epoch, amount=len(dataset))
 
-def windows_per_second() -> float:
-    """Its own loader: one worker, as its configuration has it."""
-    data = dataset(measuring.PAPER)
-    loader = DataLoader(data, measuring.LOADING_BATCH, shuffle=True, num_workers=1, persistent_workers=True)
+    def env_steps(self, actions: np.ndarray) -> Work:
+        collision_handlers_of_pymunk_7()
+        from diffusion_policy.env.pusht.pusht_keypoints_env import PushTKeypointsEnv
 
-    def epoch() -> None:
-        for _ in loader:
-            pass
+        env = PushTKeypointsEnv(legacy=True, **PushTKeypointsEnv.genenerate_keypoint_manager_params())
+        env.seed(0)
 
-    return len(data) / seconds_each(epoch, n=3)
+        def episode() -> None:
+            env.reset()
+            for action in actions:
+                env.step(action)
+
+        return Work(episode, amount=len(actions))
+
+    def training(self, network: Network) -> Work:
+        import hydra
+        import torch
+
+        policy = self.policy(network, DDPM)
+        config = self.config(network, DDPM)
+        settings = {key: value for key, value in config.optimizer.items() if key != "_target_"}
+        optimizer = torch.optim.AdamW(policy.parameters(), **settings)
+        average = hydra.utils.instantiate(config.ema, model=copy.deepcopy(policy))
+        batch = self.batch(network, network.batch_size)
+
+        def step() -> None:
+            loss = policy.compute_loss(batch)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            average.step(policy)
+            loss.item()
+
+        return Work(step)
+
+    def prediction(self, network: Network, sampler: Sampler, batch_size: int) -> Work:
+        import torch
+
+        policy = self.policy(network, sampler).eval()
+        obs = {"obs": self.batch(network, batch_size)["obs"][:, : measuring.N_OBS_STEPS]}
+
+        def predict() -> None:
+            with torch.no_grad():
+                policy.predict_action(obs)
+
+        return Work(predict)
+
+    def batch(self, network: Network, size: int) -> dict[str, Any]:
+        from torch.utils.data import DataLoader
+
+        return next(iter(DataLoader(self.dataset(network), batch_size=size)))
+
+    @cache  # noqa: B019  one object per process
+    def dataset(self, network: Network) -> Any:
+        import hydra
+
+        return hydra.utils.instantiate(self.config(network, DDPM).task.dataset)
+
+    def policy(self, network: Network, sampler: Sampler) -> Any:
+        import hydra
+
+        policy = hydra.utils.instantiate(self.config(network, sampler).policy)
+        policy.set_normalizer(self.dataset(network).get_normalizer())
+        return policy
+
+    def config(self, network: Network, sampler: Sampler) -> Any:
+        import hydra
+        from omegaconf import OmegaConf
+
+        overrides = [
+            f"task.dataset.zarr_path={self.data.resolve()}",
+            "task.dataset.max_train_episodes=null",
+            f"horizon={network.horizon}",
+            f"policy.model.down_dims={list(network.down_dims)}",
+            f"policy.model.kernel_size={network.kernel_size}",
+            f"policy.model.diffusion_step_embed_dim={network.step_embed_dim}",
+            f"policy.num_inference_steps={sampler.steps}",
+            *(TO_DDIM if sampler.name == "ddim" else []),
+        ]
+        with hydra.initialize_config_dir(self.config_dir, version_base=None):
+            config = hydra.compose("train_diffusion_unet_lowdim_workspace", overrides)
+        OmegaConf.resolve(config)
+        return config
 
 
 def collision_handlers_of_pymunk_7() -> None:
@@ -94,64 +157,6 @@ def collision_handlers_of_pymunk_7() -> None:
     pymunk.Space.add_collision_handler = add
 
 
-def env_steps_per_second() -> float:
-    collision_handlers_of_pymunk_7()
-    from diffusion_policy.env.pusht.pusht_keypoints_env import PushTKeypointsEnv
-
-    env = PushTKeypointsEnv(legacy=True, **PushTKeypointsEnv.genenerate_keypoint_manager_params())
-    env.seed(0)
-    actions = measuring.wandering_actions(300)
-
-    def episode() -> None:
-        env.reset()
-        for action in actions:
-            env.step(action)
-
-    return len(actions) / seconds_each(episode, n=3)
-
-
-def training_step(network: Network, n: int) -> float:
-    from diffusion_policy.model.diffusion.ema_model import EMAModel
-
-    trained, averaged = policy(network), policy(network)
-    settings = {k: v for k, v in config(network, "ddpm", 100).optimizer.items() if k != "_target_"}
-    optimizer = torch.optim.AdamW(trained.parameters(), **settings)
-    average = EMAModel(averaged, power=0.75, max_value=0.9999)
-    loaded = batch(network, network.batch_size)
-
-    def step() -> None:
-        loss = trained.compute_loss(loaded)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        average.step(trained)
-        loss.item()
-
-    return seconds_each(step, n)
-
-
-def prediction(network: Network, size: int, sampler: str, steps: int, n: int) -> float:
-    sampled = policy(network, sampler, steps).eval()
-    obs = {"obs": batch(network, size)["obs"][:, : measuring.N_OBS_STEPS]}
-
-    def predict() -> None:
-        with torch.no_grad():
-            sampled.predict_action(obs)
-
-    return seconds_each(predict, n)
-
-
-MEASURES: dict[str, measuring.Measure] = {
-    "windows": windows_per_second,
-    "env_steps": env_steps_per_second,
-    "train_small": lambda: training_step(measuring.SMALL, n=20),
-    "train_paper": lambda: training_step(measuring.PAPER, n=3),
-    "predict_small_1": lambda: prediction(measuring.SMALL, 1, "ddim", 16, n=10),
-    "predict_small_56": lambda: prediction(measuring.SMALL, 56, "ddim", 16, n=5),
-    "predict_paper_1": lambda: prediction(measuring.PAPER, 1, "ddpm", 100, n=2),
-    "predict_paper_56": lambda: prediction(measuring.PAPER, 56, "ddim", 16, n=1),
-}
-
 if __name__ == "__main__":
-    torch.set_num_threads(OPTIONS.threads)
-    measuring.run(MEASURES, OPTIONS.measure)
+    chosen = measuring.options(__doc__.splitlines()[0])
+    measuring.report(Original(chosen.original, Path(chosen.data), chosen.prepare), chosen)

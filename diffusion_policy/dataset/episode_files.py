@@ -55,8 +55,8 @@ def detect_format(path: str | PathLike[str]) -> EpisodeFormat:
     for candidate in FORMATS:
         if candidate.matches(path):
             return candidate
-    inner = path / "replay_buffer.zarr"
-    advice = f"give {inner}" if inner.exists() else "give the path of one, or convert your arrays to .npz"
+    inside = [inner for inner in sorted(path.glob("*")) if inner.suffix in _SUFFIXES] if path.is_dir() else []
+    advice = f"give {inside[0]}" if inside else "give the path of one, or convert your arrays to .npz"
     raise ValueError(f"{path} holds no demonstrations in a known format. Looked for {_LOOKED_FOR}; {advice}")
 
 

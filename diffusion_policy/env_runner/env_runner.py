@@ -97,9 +97,10 @@ class EnvRunner:
         """
         videos = self._video_paths(output_dir)
         episodes: list[EpisodeResult] = []
+        n_steps = len(self.seeds) * self.spec.max_steps
         with (
             POOLS[self.pool](self.spec, self.n_envs) as pool,
-            tqdm(total=len(self.seeds), desc="rollout", unit="episode", disable=not progress) as bar,
+            tqdm(total=n_steps, desc="rollout", unit="step", disable=not progress) as bar,
             _evaluation_mode(policy),
         ):
             start = time.perf_counter()
@@ -108,7 +109,8 @@ class EnvRunner:
                 batch = _Batch(seeds, self.noise_seed)
                 batch.begin(policy, pool, self.reset_options, [videos.get(seed) for seed in seeds])
                 while batch.active:
-                    bar.update(batch.advance(policy, pool, self.spec.n_action_steps))
+                    batch.advance(policy, pool, self.spec.n_action_steps)
+                    bar.update((first + batch.share_done(self.spec.max_steps)) * self.spec.max_steps - bar.n)
                 episodes += batch.results(videos)
             wall_time_s = time.perf_counter() - start
         return RolloutResult(tuple(episodes), wall_time_s)
@@ -144,8 +146,13 @@ class _Batch:
         self._obs = pool.reset(self._seeds, options, video_paths)
         self.active = list(range(len(self._seeds)))
 
-    def advance(self, policy: BasePolicy, pool: EnvPool, n_action_steps: int) -> int:
-        """Predict and execute one chunk in every active episode; returns how many of them ended."""
+    def share_done(self, max_steps: int) -> float:
+        """Of all its episodes, as a number of episodes; one that ended early counts as whole."""
+        going_on = [self._outcomes[i].n_steps / max_steps for i in self.active]
+        return len(self._seeds) - len(going_on) + sum(going_on)
+
+    def advance(self, policy: BasePolicy, pool: EnvPool, n_action_steps: int) -> None:
+        """Predict and execute one chunk in every active episode."""
         obs = _stack([self._obs[i] for i in self.active], policy.device)
         prediction = policy.predict_action(obs, generator=[self._generators[i] for i in self.active])
         actions = prediction["action"].float().cpu().numpy()  # (B, Ta, Da)
@@ -162,7 +169,6 @@ class _Batch:
         if 0 < len(going_on) < len(self.active):
             policy.retain(going_on)
         self.active = [self.active[row] for row in going_on]
-        return len(done)
 
     def _check(self, actions: NDArray[np.float32], n_action_steps: int) -> None:
         expected = (len(self.active), n_action_steps)

@@ -53,7 +53,7 @@ def evaluate(
         ValueError: an override would have no effect on the evaluation, or the task has no simulator.
     """
     checkpoint = find_checkpoint(path)
-    _check_has_simulator(checkpoint)
+    check_has_simulator(checkpoint)
     output_dir = Path(output_dir)
     log_path = output_dir / "eval_log.json"
     if log_path.exists() and not overwrite:
@@ -109,7 +109,12 @@ def _remove_earlier(output_dir: Path, result: RolloutResult) -> None:
         video.unlink()
 
 
-def _check_has_simulator(checkpoint: Checkpoint) -> None:
+def check_has_simulator(checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint that cannot be rolled out.
+
+    Raises:
+        ValueError: its task has no simulator.
+    """
     task = checkpoint.config().get("task")
     if not isinstance(task, dict) or "env_runner" not in task:
         raise ValueError(

@@ -67,7 +67,8 @@ class BaseWorkspace:
         self.ema: EMAModel | None = None
         if self.config["ema"] is not None:
             self.ema = self.build(self.config["ema"], model=copy.deepcopy(self.policy))
-        self.checkpoints = CheckpointStore(self.output_dir / "checkpoints", **self._ranking())
+        self.config["checkpoint"] = self._ranking()
+        self.checkpoints = CheckpointStore(self.output_dir / "checkpoints", **self.config["checkpoint"])
 
     def _ranking(self) -> dict[str, Any]:
         """How checkpoints are ranked: by the score, or by the validation loss where no simulator gives one."""

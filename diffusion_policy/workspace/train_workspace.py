@@ -55,7 +55,8 @@ class TrainWorkspace(BaseWorkspace):
 
     def _summary(self) -> tuple[int, float, str]:
         """Optimizer steps, minutes, and what to do next."""
-        score = f"score it with\n  python eval.py --checkpoint {self.output_dir} --output_dir {self.output_dir}-eval"
+        trusted = "".join(f" --trust-target {name}" for name in self.trusted_targets)
+        score = f"score it with\n  python eval.py -c {self.output_dir} -o {self.output_dir}-eval{trusted}"
         use = f'use it with\n  policy = diffusion_policy.load_policy("{self.output_dir}")'
         return self.global_step, self.elapsed_s / 60, score if self.has_simulator else use
 
@@ -78,7 +79,8 @@ class TrainWorkspace(BaseWorkspace):
         else:
             self.num_epochs = 0  # nothing is learned by gradient: fitting was all
         if training["resume"]:
-            self.resume()
+            if self.resume():
+                log.info("resumed after %d of %d epochs", self.epoch, self.num_epochs)
         elif self.checkpoints.latest() is not None:
             raise FileExistsError(
                 f"{self.output_dir} holds a run and training.resume is false: choose another hydra.run.dir"

@@ -99,6 +99,18 @@ class TestMotion:
         assert (finding.severity, finding.check, finding.episodes) == ("error", "episode ends", (2,))
         assert "first from row 179 to 180" in finding.message
 
+    def test_a_start_from_rest_is_no_reset(self) -> None:
+        """A velocity that is zero at first jumps to what it is then, in every episode."""
+        buffer = ReplayBuffer.create_empty_numpy()
+        random = np.random.default_rng(0)
+        for _ in range(6):
+            velocity = np.cumsum(random.normal(0, 0.02, (80, 3)), axis=0) + random.choice([-1, 1], 3)
+            velocity[0] = 0
+            position = np.cumsum(0.1 * velocity, axis=0) + random.uniform(-1, 1, 3)
+            state = np.concatenate([position, velocity], axis=1)
+            buffer.add_episode({"state": state, "action": velocity + random.normal(0, 0.5, (80, 3))})
+        assert not [finding for finding in check_episodes(buffer) if finding.severity == "error"]
+
     def test_a_needless_end(self) -> None:
         buffer = reaching_episodes()
         lengths = [60, 60, 25, 35, *[60] * 5]

@@ -115,8 +115,10 @@ def test_the_command_writes_the_table_and_a_page(evaluations: dict[str, Path], t
 def test_what_is_no_evaluation_is_named(tmp_path: Path, evaluations: dict[str, Path]) -> None:
     with pytest.raises(SystemExit, match="no evaluation in .*nothing"):
         main([str(evaluations["a0"]), str(tmp_path / "nothing"), str(evaluations["b"])])
-    with pytest.raises(SystemExit, match="say where to keep the episodes with -o OUT"):
+    with pytest.raises(SystemExit, match="no evaluation in .*nothing, and the other is one"):
         main([str(evaluations["a0"]), str(tmp_path / "nothing")])
+    with pytest.raises(SystemExit, match="say where to keep the episodes with -o OUT"):
+        main([str(tmp_path / "a run"), str(tmp_path / "another")])
 
 
 # Stopping early
@@ -195,6 +197,15 @@ def test_of_runs_the_page_shows_how_the_bounds_tightened(
     assert "after 3 episodes each" in said
     assert "minus this" not in said, "an interval for a fixed number of episodes would be wrong"
     assert "whenever one stops" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.sim
+def test_runs_without_a_simulator_are_not_rolled_out(tmp_path: Path) -> None:
+    config = tiny_config(write_episodes(tmp_path / "episodes.zarr"), "training.num_epochs=1")
+    config["task"]["env_runner"] = None
+    train(config, str(tmp_path / "run"))
+    with pytest.raises(SystemExit, match="its task has no simulator"):
+        main([str(tmp_path / "run"), str(tmp_path / "run"), "-o", str(tmp_path / "out")])
 
 
 @pytest.mark.sim

@@ -49,7 +49,7 @@ def check_alignment(recording: Recording) -> list[Finding]:
         f"t; {len(agreeing)} of {action.shape[1]} dimensions)"
     )
     advice = (
-        "Shift the actions, unless the robot really reacts that late"
+        "A robot may react that late: measure its delay, and shift the actions only if it is shorter"
         if lag < 0
         else "Shift the actions: no robot knows them beforehand"
     )

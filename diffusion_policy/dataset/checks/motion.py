@@ -61,6 +61,11 @@ def _scaled_changes(recording: Recording) -> np.ndarray:
     if recording.within.sum() < FEW_VALUES or state.shape[1] == 0:
         return np.zeros((len(recording.within), 0))
     changes = np.abs(np.diff(state, axis=0))
+    starts = np.concatenate([[0], recording.ends[:-1]])
+    starts = starts[starts < len(changes)]
+    from_rest = np.ptp(state[starts], axis=0) == 0  # as velocities: they start alike, and then jump
+    if recording.buffer.n_episodes > 1:
+        changes[starts] = np.where(from_rest, 0, changes[starts])
     usual = np.percentile(changes[recording.within], 95, axis=0)
     gradual = [len(np.unique(column)) >= FEW_VALUES for column in state.T]
     kept = (usual > 0) & gradual

@@ -34,8 +34,13 @@ if TYPE_CHECKING:
 def compare(options: argparse.Namespace) -> tuple[Table, "SequentialComparison | None"]:
     """Read evaluations, or roll two runs out; the table, and in the latter case how that went."""
     named = [split_name(text) for text in options.method]
-    evaluated = all((Path(path) / EPISODES).is_file() for _, paths in named for path in paths)
-    if evaluated or len(named) != 2 or any(len(paths) != 1 for _, paths in named):
+    folders = [path for _, paths in named for path in paths]
+    without = [path for path in folders if not (Path(path) / EPISODES).is_file()]
+    if len(named) == len(folders) == 2 and len(without) == 1:
+        raise ValueError(
+            f"no evaluation in {without[0]}, and the other is one: make one of it with eval.py, or compare two runs"
+        )
+    if not without or len(named) != 2 or len(folders) != 2:
         return difference_table([read_method(text) for text in options.method]), None
     if options.output_dir is None:
         raise ValueError("comparing runs rolls them out: say where to keep the episodes with -o OUT")

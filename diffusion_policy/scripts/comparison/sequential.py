@@ -16,6 +16,7 @@ from diffusion_policy.common.instantiate import instantiate
 from diffusion_policy.env_runner.report import RolloutResult
 from diffusion_policy.policy.load_policy import load_policy
 from diffusion_policy.scripts.comparison.methods import CONDITIONS, EPISODES, MARGIN
+from diffusion_policy.scripts.evaluate import check_has_simulator
 
 Metric = Literal["score", "success"]
 
@@ -123,6 +124,8 @@ def _differences(results: tuple[RolloutResult, RolloutResult], metric: Metric) -
 
 
 def _check_same_task(a: Checkpoint, b: Checkpoint) -> None:
+    for checkpoint in (a, b):
+        check_has_simulator(checkpoint)
     runners = [checkpoint.config()["task"]["env_runner"] for checkpoint in (a, b)]
     different = [name for name in CONDITIONS if runners[0].get(name) != runners[1].get(name)]
     if different:

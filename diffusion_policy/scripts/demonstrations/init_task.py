@@ -89,7 +89,7 @@ def init_task(
         n_episodes=buffer.n_episodes,
         n_steps=buffer.n_steps,
         rate="" if fps is None else f" at {fps:g} Hz",
-        path=_quoted(str(source)),
+        path=_quoted(str(source.absolute())),
         name=name,
         obs="\n".join(_obs_lines(buffer, chosen, action)),
         action_shape=list(buffer[action].shape[1:]),

@@ -10,6 +10,8 @@ from diffusion_policy.scripts.diagnosis.check import Cell, Check, Table, Verdict
 from diffusion_policy.scripts.diagnosis.chunks import SLACK, Chunks, predict
 from diffusion_policy.scripts.diagnosis.recordings import Array, Recordings, actions
 
+TRAIN_LONGER = "train longer (a new run with more training.num_epochs)"
+STAYS = 0.4  # moving less than this share of what was recorded counts as staying
 RESEMBLES = 0.8  # explained variance from which an observation dimension counts as the action's present value
 
 
@@ -39,13 +41,14 @@ def check_open_loop(predicted: Array, chunks: Chunks, recordings: Recordings, sc
     advice = "The predictions follow the recordings better than a guess does."
     if verdict == "bad":
         advice = (
-            "The policy does not predict better than always giving the mean action. Look at the checks above it "
-            "for broken data; if they are fine, train longer, or see whether train_loss falls at all."
+            "The policy does not predict better than always giving the mean action. Look at the other checks "
+            f"for broken data; if they are fine, {TRAIN_LONGER}, or see whether train_loss falls at all."
         )
     elif verdict == "look":
         advice = (
-            "The policy predicts hardly better than a guess. Train longer, record more episodes, or check that the "
-            "observation holds what decides the action (several equally good ways also raise this error)."
+            "The policy predicts no better, or hardly better, than a guess. Record more episodes, check that the "
+            "observation holds what decides the action (several equally good ways also raise this error), or "
+            f"{TRAIN_LONGER}."
         )
     tables = (
         _error_table("Mean absolute error, in the action's units", errors["policy"], errors, None),
@@ -108,7 +111,7 @@ def check_seams(predicted: Array, chunks: Chunks, scale: Array) -> Check:
     if verdict != "ok":
         advice = (
             "The robot will jerk at every new chunk: the policy hesitates between ways to go on, or forgets what "
-            "it was doing. Train longer, raise n_action_steps or n_obs_steps, or sample with fewer random draws."
+            f"it was doing. Raise n_action_steps or n_obs_steps, or {TRAIN_LONGER}."
         )
     return Check(name, title, verdict, figure, advice)
 
@@ -128,10 +131,10 @@ def check_motion(predicted: Array, chunks: Chunks, scale: Array) -> Check:
     if verdict != "ok" and ratio < 1:
         advice = (
             "The robot will hardly move: the policy averages over ways to go on, or learned the pauses. See the "
-            "idle steps above; train longer; check that sampling is diffusion's and not a mean."
+            f"idle steps above; {TRAIN_LONGER}; check that sampling is diffusion's and not a mean."
         )
     elif verdict != "ok":
-        advice = "The robot will tremble: train longer, or take more sampler steps."
+        advice = f"The robot will tremble: take more sampler steps, or {TRAIN_LONGER}."
     return Check(name, title, verdict, f"Chunks move {ratio:.2f} times as far as the recorded ones", advice)
 
 
@@ -198,17 +201,22 @@ def check_copying(predicted: Array, chunks: Chunks, recordings: Recordings, scal
     distance = _mean(_error(predicted, copy[:, None]) / share)
     error_ratio, distance_ratio = _ratio(of_policy, of_copy), _ratio(distance, of_copy)
     verdict: Verdict = worst(
-        graded(error_ratio, look=0.9, bad=1.5), graded(distance_ratio, look=0.4, bad=0.15)
+        graded(error_ratio, look=0.9, bad=1.5), graded(distance_ratio, look=STAYS, bad=0.15)
     )
     figure = (
         f"Its error is {error_ratio:.2f} of that of copying the present state, from which it moves away "
         f"{distance_ratio:.2f} times as far as the recording"
     )
     advice = "The policy does more than repeat where the robot is."
-    if verdict != "ok":
+    if verdict != "ok" and distance_ratio < STAYS:
         advice = (
-            "The policy is hardly better than staying where the robot is. Leave the robot's own state out of the "
-            "observations, or blur it; cut idle steps; train longer; see whether actions are stored out of step."
+            "The policy hardly does more than stay where the robot is. Leave the robot's own state out of the "
+            "observations, or blur it; cut idle steps; see whether actions are stored out of step."
+        )
+    elif verdict != "ok":
+        advice = (
+            "The policy moves, but is not better than staying where the robot is: it has not learned where to "
+            f"go. See the open-loop error above; if the data are fine, {TRAIN_LONGER}."
         )
     return Check(name, title, verdict, figure, advice)
 

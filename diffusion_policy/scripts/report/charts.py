@@ -215,7 +215,8 @@ def _widened(ends: tuple[float, float], is_log: bool = False) -> tuple[float, fl
     low, high = ends
     if high > low:
         return low, high
-    return (low / 2, high * 2) if is_log else (low - 0.5, high + 0.5)
+    margin = max(0.5, abs(low) / 2)  # so that ticks differ in the digits that are shown
+    return (low / 2, high * 2) if is_log else (low - margin, high + margin)
 
 
 def _points(axes: _Axes, pairs: Sequence[tuple[float, float]]) -> str:

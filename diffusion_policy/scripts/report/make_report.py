@@ -60,6 +60,7 @@ def make_report(folder: Path | str, trusted_targets: Sequence[str] = (), device:
 def report_training(folder: Path | str, trusted_targets: Sequence[str], device: str) -> None:
     """Make the report of a run that just ended; with videos, if the run kept its last rollout's episodes."""
     folder = Path(folder)
+    log.info("making the report: the policy is asked about recorded episodes, and three rollouts are filmed")
     result = read_episodes(folder / LAST_ROLLOUT)
     if result is not None:
         best_effort("videos", lambda: _record_run(result, folder, trusted_targets, device))

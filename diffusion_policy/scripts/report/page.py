@@ -144,6 +144,7 @@ def command_of(record: Mapping[str, Any] | None) -> list[str]:
     words = list((record or {}).get("command", []))
     if not words:
         return []
+    words = [*words[0].split(), *words[1:]]  # "diffusion-policy train" is one there
     if words[0].endswith(".py"):
         words = ["python", Path(words[0]).name, *words[1:]]
     return [" ".join(_quoted(word) for word in words)]

@@ -1,6 +1,7 @@
 """The report of a training run: learning curves, checkpoints, and what may be wrong."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,16 @@ def write_training_report(run_dir: Path | str) -> Path:
     page.config, page.provenance = config_text(config), provenance_grid(provenance)
     if provenance is None:
         page.missing.append("No versions and command: run.json is missing.")
-    page.commands = [
-        *command_of(provenance),
-        f"python eval.py --checkpoint {folder} --output_dir {folder}-eval --controls all",
-    ]
+    page.commands = [*command_of(provenance), *_next_command(folder, config)]
     return write_page(page, folder)
+
+
+def _next_command(folder: Path, config: Mapping[str, Any]) -> list[str]:
+    """How to score the run, where there is a simulator."""
+    if config["task"]["env_runner"] is None:
+        return []
+    trusted = "".join(f" --trust-target {name}" for name in config["trusted_targets"])
+    return [f"python eval.py --checkpoint {folder} --output_dir {folder}-eval --controls all{trusted}"]
 
 
 def _config(folder: Path, latest: Checkpoint) -> dict[str, Any]:
@@ -110,15 +116,18 @@ def _add_scores(page: Page, records: list[Record], config: Mapping[str, Any]) ->
     note = f"after {best['global_step']} steps; being the best of {len(rollouts)}, it flatters"
     page.figures.append(Figure("best score", f"{best[SCORE]:.3f}", note))
     page.notes += [
-        f"Scores are of {n} selection seeds, after the last epoch, with 95 % intervals. These seeds help to choose; "
-        "the number to report comes from the test seeds (see Commands).",
+        f"Scores are of {n} selection seeds, after {last['global_step']} steps, with 95 % intervals. "
+        "These seeds help to choose; the number to report comes from the test seeds (see Commands).",
         "Controls do not run during training, and a score means little without them: eval.py --controls all puts "
         "them beside it.",
     ]
 
 
 def _add_losses(page: Page, records: list[Record]) -> None:
-    for key, label in (("train_loss", "training loss"), ("val_loss", "held-out loss")):
+    for key, label in (
+        ("train_loss", "training loss, mean of the last epoch"),
+        ("val_loss", "held-out loss"),
+    ):
         values = [record[key] for record in records if key in record]
         if values:
             page.figures.append(Figure(label, number(values[-1]), "last"))
@@ -138,7 +147,9 @@ def _add_curves(page: Page, records: list[Record]) -> None:
     losses = [line for name in ("train_loss", "val_loss") if (line := _curve(records, name, name))]
     if losses:
         svg = line_chart(losses, "optimizer steps", "loss", log_y=True)
-        page.charts.append(Chart("Loss", svg, "The band spans the middle 80 % of the training steps."))
+        page.charts.append(
+            Chart("Loss", svg, "Where steps are many, the band spans the middle 80 % of them.")
+        )
     else:
         page.missing.append("No loss curve: nothing was learned by gradient.")
     others = {
@@ -155,6 +166,10 @@ def _add_curves(page: Page, records: list[Record]) -> None:
 def _curve(records: list[Record], key: str, name: str) -> Line | None:
     """A quantity against optimizer steps, where it is finite; with its interval where it has one."""
     rows = [record for record in records if key in record and np.isfinite(record[key])]
+    if key == "train_loss":  # the last record of an epoch holds its mean
+        of_epoch_end = {id(before) for before, row in pairwise(rows) if before["epoch"] != row["epoch"]}
+        steps = [row for row in rows[:-1] if id(row) not in of_epoch_end]
+        rows = steps or rows
     if not rows:
         return None
 
