@@ -97,9 +97,7 @@ class Checkpoint:
         path = self._existing(TRAINING_STATE)
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
-        except (
-            Exception
-        ) as error:  # whatever torch raises on damage; its text advises to load the file unsafely
+        except Exception as error:  # whatever torch raises; its text advises to load the file unsafely
             raise ValueError(
                 f"{path} cannot be read ({type(error).__name__}), so this run cannot be resumed. Its weights can be "
                 f"used; to train, begin again in another hydra.run.dir"

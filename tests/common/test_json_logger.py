@@ -156,8 +156,10 @@ def test_close_twice(path):
 
 
 def test_a_full_disk_is_named_and_nothing_else_is_lost(path):
-    with JsonLogger(path) as logger:
-        logger.log({"global_step": 0})
-        with full_disk(50), pytest.raises(OSError, match=r"ile too large: '.*logs\.json\.txt'"):
+    logger = JsonLogger(path)
+    logger.log({"global_step": 0})
+    with full_disk(50):
+        with pytest.raises(OSError, match=r"ile too large: '.*logs\.json\.txt'"):
             logger.log({f"metric {i}": 0.5 for i in range(20)})
+        logger.close()
     assert read_json_log(path) == [{"global_step": 0}]

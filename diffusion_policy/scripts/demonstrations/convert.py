@@ -50,7 +50,7 @@ def convert(
         temporary.rename(destination)
     except OSError as error:
         raise OSError(
-            f"could not write {destination}: {error}. Nothing was left there; make room, or choose another disk"
+            f"could not write {destination}: {error}. Nothing was left there; make room, or choose another place"
         ) from error
     finally:
         remove(temporary)
