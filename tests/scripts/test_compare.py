@@ -121,6 +121,17 @@ def test_what_is_no_evaluation_is_named(tmp_path: Path, evaluations: dict[str, P
         main([str(tmp_path / "a run"), str(tmp_path / "another")])
 
 
+def test_a_damaged_evaluation_is_named(evaluations: dict[str, Path]) -> None:
+    (evaluations["b"] / "episodes.json").write_text("{")
+    with pytest.raises(SystemExit, match=r"b/episodes.json.*evaluate the policy again"):
+        main([str(evaluations["a0"]), str(evaluations["b"])])
+
+
+def test_an_empty_batch_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="batch must be at least 1 episode, got 0"):
+        main([str(tmp_path / "a"), str(tmp_path / "b"), "-o", str(tmp_path), "--batch", "0"])
+
+
 # Stopping early
 
 

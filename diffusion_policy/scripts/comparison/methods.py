@@ -1,6 +1,5 @@
 """Methods side by side: scores over training seeds and episodes, and paired differences on equal episode seeds."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_policy.common.plain_data import read_json
 from diffusion_policy.common.statistics import (
     Estimate,
     bootstrap_mean_interval,
@@ -78,13 +78,13 @@ def _read_episodes(folder: Path) -> RolloutResult:
         raise FileNotFoundError(
             f"no evaluation in {folder}: there is no {path}; make one with eval.py -o {folder}"
         )
-    return RolloutResult.from_json(path.read_text())
+    return RolloutResult.read(path)
 
 
 def _read_conditions(folder: Path) -> dict[str, Any]:
     """From the log of an evaluation; what it does not say is not compared."""
     path = folder / "eval_log.json"
-    runner = json.loads(path.read_text()).get("env_runner", {}) if path.is_file() else {}
+    runner = read_json(path).get("env_runner", {}) if path.is_file() else {}
     return {name: runner[name] for name in CONDITIONS if name in runner}
 
 

@@ -73,8 +73,10 @@ def compare_sequentially(
         trusted_targets: full names outside this package that the configurations may build.
 
     Raises:
-        ValueError: the policies are of different tasks.
+        ValueError: the policies are of different tasks, or of one without a simulator; or `batch` is not positive.
     """
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1 episode, got {batch}")
     checkpoints = find_checkpoint(paths[0]), find_checkpoint(paths[1])
     _check_same_task(*checkpoints)
     policies = [load_policy(c.path, device, trusted_targets=trusted_targets) for c in checkpoints]
