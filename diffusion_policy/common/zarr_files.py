@@ -2,6 +2,8 @@
 
 import asyncio
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +18,18 @@ from diffusion_policy.common.atomic_write import TEMPORARY_PREFIX, atomic_write
 Folder = Path | zipfile.Path
 
 
-class AtomicStore(LocalStore):
-    """A directory store whose files appear complete or not at all, whatever the installed zarr does.
-
-    A chunk often holds the last rows of a finished episode and the first of the next, so rewriting it must
-    never leave it half written. The bytes reach the disk before they get their name: this also makes a
-    full disk an error here rather than a loss later.
-    """
+class FolderStore(LocalStore):
+    """A directory store that can wait for the writes that zarr began."""
 
     _loop: asyncio.AbstractEventLoop | None = None  # where zarr runs its writes
 
     async def set(self, key: str, value: Any) -> None:
-        """Write one file atomically."""
-        self._check_writable()
+        """Write one file."""
         self._loop = asyncio.get_running_loop()
-        await asyncio.to_thread(atomic_write, self.root / key, value.to_bytes())
+        await super().set(key, value)
 
     async def set_if_not_exists(self, key: str, value: Any) -> None:
-        """Write one file atomically unless there is one."""
+        """Write one file unless there is one."""
         if not (self.root / key).exists():
             await self.set(key, value)
 
@@ -45,6 +41,21 @@ class AtomicStore(LocalStore):
         """
         if self._loop is not None:
             asyncio.run_coroutine_threadsafe(_finish_other_tasks(), self._loop).result()
+
+
+class AtomicStore(FolderStore):
+    """A directory store whose files appear complete or not at all, whatever the installed zarr does.
+
+    A chunk often holds the last rows of a finished episode and the first of the next, so rewriting it must
+    never leave it half written. The bytes reach the disk before they get their name: this also makes a
+    full disk an error here rather than a loss later.
+    """
+
+    async def set(self, key: str, value: Any) -> None:
+        """Write one file atomically."""
+        self._check_writable()
+        self._loop = asyncio.get_running_loop()
+        await asyncio.to_thread(atomic_write, self.root / key, value.to_bytes())
 
 
 async def _finish_other_tasks() -> None:
@@ -101,9 +112,17 @@ def _open_zip(path: Path, mode: str) -> tuple[ZipStore, zipfile.Path]:
     return ZipStore(path, mode="r"), folder
 
 
-def create_group(path: Path) -> zarr.Group:
-    """Create an empty zarr v2 group in a new directory, to be filled and then moved into place as a whole."""
-    return zarr.open_group(LocalStore(path), mode="w-", zarr_format=2)
+@contextmanager
+def new_group(path: Path) -> Iterator[zarr.Group]:
+    """Create a zarr v2 group in a new directory, to be filled and then moved into place as a whole.
+
+    When the block ends, well or not, nothing is being written any more.
+    """
+    store = FolderStore(path)
+    try:
+        yield zarr.open_group(store, mode="w-", zarr_format=2)
+    finally:
+        store.finish_writes()
 
 
 def array_names(folder: Folder) -> list[str]:

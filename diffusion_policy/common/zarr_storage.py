@@ -26,7 +26,7 @@ from diffusion_policy.common.stored_array import StoredArray
 from diffusion_policy.common.zarr_files import (
     array_names,
     create_array,
-    create_group,
+    new_group,
     open_group,
     open_member,
     write_array,
@@ -302,8 +302,7 @@ def create_zarr(path: Path) -> None:
         raise FileExistsError(f"{path} exists; open it with mode='a' to add to it, or choose another path")
     temporary = temporary_path(path)
     try:
-        with named_errors(path):
-            group = create_group(temporary)
+        with named_errors(path), new_group(temporary) as group:
             group.create_group("data")
             meta = group.create_group("meta")
             create_array(meta, "episode_ends", (0,), np.dtype(np.int64), (ENDS_PER_CHUNK,), None)

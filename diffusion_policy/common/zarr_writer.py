@@ -13,7 +13,7 @@ from diffusion_policy.common.stored_array import StoredArray
 from diffusion_policy.common.zarr_files import (
     Folder,
     create_array,
-    create_group,
+    new_group,
     write_array,
 )
 
@@ -29,7 +29,8 @@ def save_zarr(
     folder, archive = temporary_path(path), temporary_path(path)
     try:
         with named_errors(path):
-            _write_folder(folder, data, meta, chunks, compressors)
+            with new_group(folder) as root:
+                _fill(root, folder, data, meta, chunks, compressors)
             if path.suffix == ".zip":
                 _zip(folder, archive)
         move_into_place(archive if archive.exists() else folder, path)
@@ -38,14 +39,14 @@ def save_zarr(
         remove(archive)
 
 
-def _write_folder(
+def _fill(
+    root: zarr.Group,
     folder: Path,
     data: Mapping[str, np.ndarray | StoredArray],
     meta: Mapping[str, np.ndarray],
     chunks: Chunks,
     compressors: Compressors,
 ) -> None:
-    root = create_group(folder)
     meta_group, data_group = root.create_group("meta"), root.create_group("data")
     for name, values in meta.items():
         write_array(meta_group, name, values, tuple(max(1, n) for n in values.shape), None)
