@@ -110,7 +110,7 @@ class EnvRunner:
                 batch.begin(policy, pool, self.reset_options, [videos.get(seed) for seed in seeds])
                 while batch.active:
                     batch.advance(policy, pool, self.spec.n_action_steps)
-                    bar.update((first + batch.share_done(self.spec.max_steps)) * self.spec.max_steps - bar.n)
+                    bar.update(first * self.spec.max_steps + batch.steps_behind(self.spec.max_steps) - bar.n)
                 episodes += batch.results(videos)
             wall_time_s = time.perf_counter() - start
         return RolloutResult(tuple(episodes), wall_time_s)
@@ -146,10 +146,9 @@ class _Batch:
         self._obs = pool.reset(self._seeds, options, video_paths)
         self.active = list(range(len(self._seeds)))
 
-    def share_done(self, max_steps: int) -> float:
-        """Of all its episodes, as a number of episodes; one that ended early counts as whole."""
-        going_on = [self._outcomes[i].n_steps / max_steps for i in self.active]
-        return len(self._seeds) - len(going_on) + sum(going_on)
+    def steps_behind(self, max_steps: int) -> int:
+        """Of all its episodes' `max_steps` each; an episode that ended early counts as whole."""
+        return len(self._seeds) * max_steps - sum(max_steps - self._outcomes[i].n_steps for i in self.active)
 
     def advance(self, policy: BasePolicy, pool: EnvPool, n_action_steps: int) -> None:
         """Predict and execute one chunk in every active episode."""
