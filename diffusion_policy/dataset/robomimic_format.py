@@ -69,7 +69,8 @@ class RobomimicFormat:
             content = io.BytesIO()  # on a full disk HDF5 would end the process where it writes a file itself
             with h5py.File(content, "w") as file:
                 _write(buffer, file.create_group("data"))
-            temporary.write_bytes(content.getbuffer())
+            with temporary.open("wb") as target, content.getbuffer() as written:
+                target.write(written)
 
 
 def _write(buffer: ReplayBuffer, data: Any) -> None:
