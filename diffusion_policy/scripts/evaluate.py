@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -15,6 +16,7 @@ from diffusion_policy.common.provenance import provenance
 from diffusion_policy.env_runner.report import RolloutResult
 from diffusion_policy.policy.load_policy import load_policy
 from diffusion_policy.scripts.best_effort import best_effort
+from diffusion_policy.scripts.controls import FOLDER as CONTROLS_FOLDER
 from diffusion_policy.scripts.controls import roll_out_controls
 
 
@@ -72,18 +74,9 @@ def evaluate(
         _remove_earlier(output_dir, result)
     atomic_write_text(output_dir / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     atomic_write_text(output_dir / "episodes.json", result.to_json())
-    log = {
-        "checkpoint": str(checkpoint.path),
-        "overrides": list(overrides),
-        "n_seeds": len(seeds),
-        "first_seed": seeds[0],
-        "metrics": {name: estimate._asdict() for name, estimate in result.metrics().items()},
-        "wall_time_s": result.wall_time_s,
-        "n_envs": runner.n_envs,
-        "env_runner": runner_config,
-        "provenance": provenance(policy.device),
-    }
-    atomic_write_text(log_path, json.dumps(log, indent=2))
+    made_of = {"checkpoint": str(checkpoint.path), "overrides": list(overrides), "env_runner": runner_config}
+    how = {"n_envs": runner.n_envs, "provenance": provenance(policy.device)}
+    atomic_write_text(log_path, json.dumps(made_of | _summary(result) | how, indent=2))
 
     if dataset is not None:
         control_runner = instantiate(runner_config, trusted_targets, seeds=list(seeds))
@@ -99,11 +92,21 @@ def evaluate(
     return result
 
 
+def _summary(result: RolloutResult) -> dict[str, Any]:
+    """What `eval_log.json` says of the rollout itself."""
+    return {
+        "n_seeds": len(result.episodes),
+        "first_seed": result.episodes[0].seed,
+        "metrics": {name: estimate._asdict() for name, estimate in result.metrics().items()},
+        "wall_time_s": result.wall_time_s,
+    }
+
+
 def _remove_earlier(output_dir: Path, result: RolloutResult) -> None:
     """Remove what an evaluation that is replaced left and this one may not write again."""
     for name in ("recorded_again.json", "diagnosis.json", "report.html"):
         (output_dir / name).unlink(missing_ok=True)
-    shutil.rmtree(output_dir / "controls", ignore_errors=True)
+    shutil.rmtree(output_dir / CONTROLS_FOLDER, ignore_errors=True)
     recorded = {output_dir / episode.video for episode in result.episodes if episode.video is not None}
     for video in set((output_dir / "media").glob("*.mp4")) - recorded:
         video.unlink()

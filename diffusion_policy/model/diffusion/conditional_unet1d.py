@@ -102,6 +102,19 @@ class ConditionalResidualBlock1D(nn.Module):
         return self.blocks[1](h) + self.residual_conv(x)
 
 
+def _check_sizes(down_dims: Sequence[int], kernel_size: int, n_groups: int) -> None:
+    if kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+    if n_groups < 1 or not down_dims:
+        raise ValueError(
+            f"n_groups must be at least 1 and down_dims not empty, got {n_groups} and {list(down_dims)}"
+        )
+    if any(dim % n_groups for dim in down_dims) or down_dims[0] % 8:
+        raise ValueError(
+            f"down_dims must be multiples of n_groups={n_groups}, and the first of 8, got {list(down_dims)}"
+        )
+
+
 class ConditionalUnet1D(nn.Module):
     """U-Net over the time axis of a trajectory, conditioned on the diffusion step and on observations.
 
@@ -133,16 +146,7 @@ class ConditionalUnet1D(nn.Module):
         super().__init__()
         if local_cond_at not in ("both", "input"):
             raise ValueError(f"local_cond_at must be 'both' or 'input', got {local_cond_at!r}")
-        if kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd, got {kernel_size}")
-        if n_groups < 1 or not down_dims:
-            raise ValueError(
-                f"n_groups must be at least 1 and down_dims not empty, got {n_groups} and {list(down_dims)}"
-            )
-        if any(dim % n_groups for dim in down_dims) or down_dims[0] % 8:
-            raise ValueError(
-                f"down_dims must be multiples of n_groups={n_groups}, and the first of 8, got {list(down_dims)}"
-            )
+        _check_sizes(down_dims, kernel_size, n_groups)
         self.input_dim = input_dim
         self.down_dims = tuple(down_dims)
         self.local_cond_dim = local_cond_dim
