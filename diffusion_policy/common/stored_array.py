@@ -21,8 +21,8 @@ class StoredArray:
     """An array on disk of which only the first `length` rows count; indexing reads rows into numpy.
 
     Unlike a plain zarr array it never makes up data: a missing, truncated or undecodable chunk is a
-    ValueError that names the store, the key, the rows and the first episode and step. (zarr returns fill values for a missing chunk, and
-    Blosc reads past the end of a truncated one.)
+    ValueError that names the store, the key, the rows, and the episode and step where they begin. (zarr returns
+    fill values for a missing chunk, and Blosc reads past the end of a truncated one.)
 
     Args:
         array: The zarr array, at least one-dimensional.

@@ -68,7 +68,7 @@ def test_episodes_are_recorded_one_by_one(tmp_path, codec):
         buffer.add_episode({"img": scene()[rows]}, compressors=codec)
     again = ReplayBuffer.create_from_path(tmp_path / "a.zarr")["img"]
     assert (again.chunks[0], again.compressor, len(again)) == (1, named_compressor(codec), 12)
-    assert np.abs(again[:].astype(int) - scene()).mean() < 5
+    assert np.abs(again[:].astype(int) - scene()).mean() < 8
 
 
 def test_a_lossy_copy_is_copied_as_it_is(tmp_path):
@@ -170,7 +170,7 @@ class TestDamage:
         for read in (lambda: stored[:], lambda: stored[np.array([8, 2])], lambda: stored.read_chunk(8)):
             with pytest.raises(ValueError, match=fault):
                 read()
-        assert stored[:8].shape == stored.read_chunk(7).shape[:0] + (8, 32, 40, 3)
+        assert stored[:8].shape == (8, 32, 40, 3)
 
     def test_an_image_of_another_size(self, path):
         stored = ReplayBuffer.create_from_path(path)["img"]
