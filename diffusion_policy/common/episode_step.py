@@ -8,3 +8,10 @@ def episode_step(row: int, episode_ends: np.ndarray) -> str:
     episode = int(np.searchsorted(episode_ends, row, side="right"))
     start = int(episode_ends[episode - 1]) if episode else 0
     return f"episode {episode}, step {row - start}"
+
+
+def labelled_step(row: int, episode_index: np.ndarray) -> str:
+    """The same for a row of a file, of which the episode of each row is known: (n,), ascending."""
+    return (
+        f"episode {episode_index[row]}, step {row - int(np.searchsorted(episode_index, episode_index[row]))}"
+    )
