@@ -117,8 +117,8 @@ def joined_parts(
         if (part.shape[1:], part.dtype) != (first.shape[1:], first.dtype):
             raise ValueError(
                 f"{where}: '{key}' differs in shape or type between episodes: from episode {episode}, step 0 on it "
-                f"is {part.dtype} {part.shape[1:]} per step, in episode 0 {first.dtype} {first.shape[1:]}; write them "
-                "alike, or leave this key out by naming the keys to read"
+                f"is {part.dtype} {part.shape[1:]} per step, in episode 0 {first.dtype} {first.shape[1:]}; write "
+                "them alike, or leave this key out by naming the keys to read"
             )
     return np.concatenate(parts)
 
