@@ -14,8 +14,8 @@ ANYTHING = ("",)
 # A part of the package -> what it may import, by beginnings of names below `diffusion_policy`.
 # Of the parts that fit a module the longest decides.
 ALLOWED: dict[str, tuple[str, ...]] = {
-    "common": ("common",),
-    "codecs": ("codecs", "common"),
+    "common": ("common", "codecs"),
+    "codecs": ("codecs",),
     "shared_memory": ("shared_memory", "common"),
     "model": ("common", "model"),
     "gym_util": ("common", "gym_util"),

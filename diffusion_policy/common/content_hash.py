@@ -2,15 +2,30 @@
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
-
-from diffusion_policy.common.stored_array import StoredArray
 
 BYTES_AT_ONCE = 1 << 26
 
 
-def content_hash(arrays: Mapping[str, np.ndarray | StoredArray], episode_ends: np.ndarray) -> str:
+class Rows(Protocol):
+    """An array (n_steps, ...) in memory or on disk, read in slices."""
+
+    @property
+    def dtype(self) -> Any:
+        """Data type of the elements."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n_steps, ...)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> np.ndarray: ...
+
+
+def content_hash(arrays: Mapping[str, Rows], episode_ends: np.ndarray) -> str:
     """SHA-256 over names, types, shapes and bytes of arrays (n_steps, ...) and the episode ends.
 
     The order of the names, chunking and compression do not matter; types do.

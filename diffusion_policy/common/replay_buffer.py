@@ -89,12 +89,14 @@ class ReplayBuffer:
         Args:
             path: The directory to make, or a name ending in `.zip` for one file.
             chunks: Chunk shape for all keys, or for some by name; by default as stored, else near 2 MB.
-            compressors: "default" (fast), "disk" (small), a numcodecs codec or None (raw), for all keys or
-                for some by name; by default as stored, else "default".
+            compressors: "default" (fast), "disk" (small), for images "jpeg2k" or "jpegxl" (smallest, lossy), a
+                numcodecs codec or None (raw), for all keys or for some by name; by default as stored, else
+                "default".
             overwrite: Replace what is at `path`.
 
         Raises:
             FileExistsError: something is at `path` and `overwrite` is false.
+            ValueError: chunks or compressors do not fit an array.
         """
         path = _expanded(path)
         if path.exists() and not overwrite:

@@ -13,7 +13,10 @@ import zarr
 from numcodecs.abc import Codec
 from zarr.storage import LocalStore, ZipStore
 
+from diffusion_policy.codecs.imagecodecs_numcodecs import register_codecs
 from diffusion_policy.common.atomic_write import TEMPORARY_PREFIX, atomic_write
+
+register_codecs()
 
 Folder = Path | zipfile.Path
 
@@ -140,12 +143,15 @@ def open_member(group: zarr.Group, name: str, where: str) -> Any:
     Arrays will write chunks full of zeros too, as here a missing chunk is damage.
 
     Raises:
-        ValueError: its metadata cannot be read, its codec is not installed, or reading it could run code.
+        ImportError: its codec needs a package that is not installed.
+        ValueError: its metadata cannot be read, its codec is not known, or reading it could run code.
     """
     path = f"{group.path}/{name}".lstrip("/")
     try:
         with zarr.config.set({"array.write_empty_chunks": True}):
             member = group[name]
+    except ImportError as error:
+        raise ImportError(f"{where}: '{path}' cannot be opened: {error}") from error
     except Exception as error:
         raise ValueError(
             f"{where}: '{path}' cannot be opened ({error!r}); fetch the data again, or install the codec it names"

@@ -21,7 +21,7 @@ from diffusion_policy.common.atomic_write import (
     remove_temporaries,
     temporary_path,
 )
-from diffusion_policy.common.chunking import Chunks, Compressors, chunks_of, compressor_of
+from diffusion_policy.common.chunking import Chunks, Compressors, layout_of
 from diffusion_policy.common.stored_array import StoredArray
 from diffusion_policy.common.zarr_files import (
     array_names,
@@ -134,12 +134,14 @@ class ZarrStorage:
                 "rows; fetch or record the data again"
             )
         return {
-            key: self._stored(open_member(self._data_group, key, self.where), self._n_steps)
+            key: self._stored(
+                open_member(self._data_group, key, self.where), self._n_steps, self.episode_ends
+            )
             for key in (present if keys is None else keys)
         }
 
-    def _stored(self, array: zarr.Array, length: int) -> StoredArray:
-        return StoredArray(array, self._folder / array.path, self.where, length)
+    def _stored(self, array: zarr.Array, length: int, episode_ends: np.ndarray | None = None) -> StoredArray:
+        return StoredArray(array, self._folder / array.path, self.where, length, episode_ends)
 
     def _check_lengths(self) -> None:
         for key, stored in self._data.items():
@@ -207,9 +209,9 @@ class ZarrStorage:
         if key in self._data:
             self._data[key].array.resize(shape)
         else:
-            chunk, codec = chunks_of(key, values, chunks), compressor_of(key, values, compressors)
+            chunk, codec = layout_of(key, values, chunks, compressors)
             array = create_array(self._data_group, key, shape, values.dtype, chunk, codec)
-            self._data[key] = self._stored(array, 0)
+            self._data[key] = self._stored(array, 0, self.episode_ends)
         self._data[key].array[self._n_steps : end] = values
 
     def _write_end(self, end: int) -> None:
@@ -235,7 +237,7 @@ class ZarrStorage:
     def _set_ends(self, episode_ends: np.ndarray) -> None:
         self.episode_ends = episode_ends
         for stored in self._data.values():
-            stored.length = self._n_steps
+            stored.length, stored.episode_ends = self._n_steps, episode_ends
 
     def _cut_tail(self) -> None:
         """Make the files hold the finished episodes and nothing else."""

@@ -8,7 +8,7 @@ import numpy as np
 import zarr
 
 from diffusion_policy.common.atomic_write import move_into_place, named_errors, remove, temporary_path
-from diffusion_policy.common.chunking import Chunks, Compressors, chunks_of, compressor_of
+from diffusion_policy.common.chunking import Chunks, Compressors, layout_of
 from diffusion_policy.common.stored_array import StoredArray
 from diffusion_policy.common.zarr_files import (
     Folder,
@@ -16,6 +16,8 @@ from diffusion_policy.common.zarr_files import (
     new_group,
     write_array,
 )
+
+ROWS_AT_ONCE = 32  # of small chunks, which zarr then encodes side by side
 
 
 def save_zarr(
@@ -51,7 +53,7 @@ def _fill(
     for name, values in meta.items():
         write_array(meta_group, name, values, tuple(max(1, n) for n in values.shape), None)
     for key, array in data.items():
-        chunk, codec = chunks_of(key, array, chunks), compressor_of(key, array, compressors)
+        chunk, codec = layout_of(key, array, chunks, compressors)
         if isinstance(array, StoredArray) and (array.chunks, array.compressor) == (chunk, codec):
             array.check()
             _copy_files(array.folder, folder / "data" / key)  # as they are: a lossy codec would lose again
@@ -62,7 +64,9 @@ def _fill(
 
 
 def _copy_rows(source: np.ndarray | StoredArray, target: zarr.Array) -> None:
-    step = target.chunks[0]
+    size = target.chunks[0]
+    rows_at_once = max(ROWS_AT_ONCE, getattr(source, "chunks", (1,))[0])  # read each chunk of the source once
+    step = size * max(1, rows_at_once // size)
     for start in range(0, len(source), step):
         target[start : start + step] = source[start : start + step]
 

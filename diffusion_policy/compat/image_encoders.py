@@ -30,7 +30,7 @@ def resnet(name: str, weights: str | None = None) -> ImageEncoder:
             f"get_resnet: weights={weights!r} are not fetched here. Load the checkpoint's weights, or train "
             "with ResNet(weights=FILE) and a file of torchvision's or R3M's"
         )
-    return ImageEncoder(ResNet(depths[name], norm="batch"))
+    return ImageEncoder(partial(ResNet, depths[name], norm="batch"))
 
 
 def multi_image_obs_encoder(
@@ -78,7 +78,7 @@ def hybrid_obs_encoder(
         fixed_crop: take the middle in evaluation; otherwise the crop is random there too.
     """
     encoder = ImageEncoder(
-        ResNet(18, norm="group" if group_norm else "batch"),
+        partial(ResNet, 18, norm="group" if group_norm else "batch"),
         partial(SpatialSoftmax, n_keypoints=N_KEYPOINTS),
         FEATURE_DIM,
     )

@@ -1,7 +1,7 @@
 """What all data formats share: arrays over the steps of all episodes, checked, become a replay buffer."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -82,19 +82,55 @@ def as_stored(array: np.ndarray | StoredArray) -> np.ndarray:
     if array.dtype.kind != "f" or len(shape) != 4 or shape[3] != 3 or min(shape[1:3]) < LEAST_IMAGE_SIDE:
         return array[:]
     images = np.empty(shape, np.uint8)
-    step = getattr(array, "chunks", (ROWS_AT_ONCE,))[0]
-    for start in range(0, len(array), step):  # in blocks: as floats all might not fit into memory
-        values = array[start : start + step]
+    for rows in row_blocks(array):  # as floats all might not fit into memory
+        values = array[rows]
         with np.errstate(invalid="ignore"):
-            images[start : start + step] = values.astype(np.uint8)
-        if not np.array_equal(images[start : start + step], values):
+            images[rows] = values.astype(np.uint8)
+        if not np.array_equal(images[rows], values):
             return array[:]
     return images
+
+
+def row_blocks(array: np.ndarray | StoredArray) -> Iterator[slice]:
+    """Slices over all rows, one after another, as many as are best read at once."""
+    step = getattr(array, "chunks", (ROWS_AT_ONCE,))[0]
+    return (slice(start, min(start + step, len(array))) for start in range(0, len(array), step))
+
+
+def joined_parts(
+    where: Path, key: str, parts: Sequence[np.ndarray], first_episodes: Sequence[int] | None = None
+) -> np.ndarray:
+    """One array over all steps from one part per episode.
+
+    Args:
+        where: What messages call the data.
+        key: What they call the array.
+        parts: Arrays (L, ...).
+        first_episodes: The episode that each part begins with, where a part holds several.
+
+    Raises:
+        ValueError: shape or type of a step differ; names the first such episode.
+    """
+    episodes = range(len(parts)) if first_episodes is None else first_episodes
+    first = parts[0]
+    for episode, part in zip(episodes, parts, strict=True):
+        if (part.shape[1:], part.dtype) != (first.shape[1:], first.dtype):
+            raise ValueError(
+                f"{where}: '{key}' differs in shape or type between episodes: from episode {episode}, step 0 on it "
+                f"is {part.dtype} {part.shape[1:]} per step, in episode 0 {first.dtype} {first.shape[1:]}; write "
+                "them alike, or leave this key out by naming the keys to read"
+            )
+    return np.concatenate(parts)
 
 
 def is_image(array: np.ndarray | StoredArray) -> bool:
     """Whether an array of a replay buffer holds images: (n, H, W, C) uint8."""
     return array.dtype == np.uint8 and len(array.shape) == 4 and array.shape[-1] in (1, 3, 4)
+
+
+def frame_chunks(buffer: ReplayBuffer) -> dict[str, tuple[int, ...]]:
+    """Chunk shapes of the images in a buffer that can be read one by one."""
+    return {key: (1, *array.shape[1:]) for key, array in buffer.items() if is_image(array)}
 
 
 def chosen(where: Path, present: Collection[str], keys: Sequence[str] | None) -> list[str]:

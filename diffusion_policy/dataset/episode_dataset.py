@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_policy.common.replay_buffer import ReplayBuffer
-from diffusion_policy.dataset.episode_cache import load_cached
+from diffusion_policy.dataset.episode_cache import load_cached, open_cached
 from diffusion_policy.dataset.episode_files import load_episodes
-from diffusion_policy.dataset.sequence_dataset import Sample, SequenceDataset
+from diffusion_policy.dataset.sequence_dataset import ImageStorage, Sample, SequenceDataset
 
 
 class EpisodeDataset(SequenceDataset):
@@ -31,6 +31,8 @@ class EpisodeDataset(SequenceDataset):
         action_key: The array that is the action.
         cache_dir: Where to keep decoded images of PNG files and videos, so that later runs start at once; None
             decodes them anew. It may be deleted at any time.
+        image_storage: "memory", or "disk" for images that are too many: zarr is read where it lies, other formats
+            are kept as such in `cache_dir`.
 
     Raises:
         FileNotFoundError: nothing at `path`.
@@ -51,13 +53,17 @@ class EpisodeDataset(SequenceDataset):
         pad_after: int | None = None,
         action_key: str = "action",
         cache_dir: str | PathLike[str] | None = None,
+        image_storage: ImageStorage = "memory",
     ) -> None:
         self._action_key = action_key
         path, keys = Path(path).expanduser().absolute(), [*shape_meta.get("obs", ()), action_key]
-        if cache_dir is None:
+        cache = None if cache_dir is None else Path(cache_dir).expanduser()
+        if image_storage == "disk":
+            buffer = open_cached(path, keys, cache)
+        elif cache is None:
             buffer = load_episodes(path, keys)
         else:
-            buffer = load_cached(path, keys, Path(cache_dir).expanduser())
+            buffer = load_cached(path, keys, cache)
         super().__init__(
             buffer,
             shape_meta,
@@ -69,6 +75,7 @@ class EpisodeDataset(SequenceDataset):
             max_train_episodes,
             pad_before,
             pad_after,
+            image_storage,
         )
 
     def to_sample(self, replay_buffer: ReplayBuffer) -> Sample:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_policy.common.episode_step import labelled_step
 from diffusion_policy.common.stored_array import StoredArray
 from diffusion_policy.dataset.optional_package import optional_package
 
@@ -103,11 +104,17 @@ def from_column(where: Path, feature: str, column: Any, shape: tuple[int, ...]) 
     return numbers.reshape(n_rows, *shape)
 
 
-def decode_images(where: Path, feature: str, column: Any) -> np.ndarray:
+def decode_images(where: Path, feature: str, column: Any, episode_index: np.ndarray) -> np.ndarray:
     """Images (n, H, W, 3) uint8 RGB of a column that holds image files.
 
+    Args:
+        where: The file.
+        feature: The column's name.
+        column: Its n rows.
+        episode_index: The episode of each row, (n,), ascending.
+
     Raises:
-        ValueError: there are no images, or one is damaged or of another size than the first.
+        ValueError: there are no images, or one is damaged or of another size than the first; names episode and step.
     """
     if not optional_package("pyarrow").types.is_struct(column.type):
         raise ValueError(
@@ -119,7 +126,10 @@ def decode_images(where: Path, feature: str, column: Any) -> np.ndarray:
         image = _decoded(encoded)
         if image is None or (images is not None and image.shape != images.shape[1:]):
             fault = "cannot be decoded" if image is None else "differs in size from the first"
-            raise ValueError(f"{where}: image {row} of '{feature}' {fault}; fetch the data set again")
+            raise ValueError(
+                f"{where}: image {row} of '{feature}' {fault} ({labelled_step(row, episode_index)}); fetch the data "
+                "set again"
+            )
         if images is None:
             images = np.empty((len(column), *image.shape), np.uint8)
         images[row] = image

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_policy.common.replay_buffer import ReplayBuffer
-from diffusion_policy.dataset.episode_arrays import chosen, episodes_in_memory, unique_names
+from diffusion_policy.dataset.episode_arrays import chosen, episodes_in_memory, joined_parts, unique_names
 from diffusion_policy.dataset.lerobot_columns import (
     BOOKKEEPING,
     decode_images,
@@ -188,11 +188,13 @@ class _Reader:
             table = read_table(file, ["episode_index", feature])
             self._check_rows(file, table["episode_index"].to_numpy(), numbers)
             if self._dtype(feature) == "image":
-                parts.append(decode_images(file, feature, table[feature]))
+                parts.append(decode_images(file, feature, table[feature], table["episode_index"].to_numpy()))
             else:
                 shape = per_step_shape(feature, self.features[feature])
                 parts.append(from_column(file, feature, table[feature], shape))
-        return np.concatenate(parts)
+        first_episodes = [numbers[0] for _, numbers in grouped_by_file(self.episodes)]
+        is_image = self._dtype(feature) == "image"
+        return joined_parts(self.root, feature, parts, first_episodes) if is_image else np.concatenate(parts)
 
     def _check_rows(self, file: Path, found: np.ndarray, numbers: Sequence[int]) -> None:
         expected = np.concatenate([np.full(self.episodes[number].length, number) for number in numbers])
@@ -207,8 +209,9 @@ class _Reader:
             raise ValueError(f"{file}: {detail}; fetch the data set again")
 
     def _video(self, feature: str) -> np.ndarray:
-        files: dict[Path, list[np.ndarray]] = {}
-        for episode in self.episodes:
+        times: dict[Path, list[np.ndarray]] = {}
+        numbers: dict[Path, list[int]] = {}
+        for number, episode in enumerate(self.episodes):
             try:
                 file, begin_s = self.layout.video(self.root, self.info, feature, episode)
             except KeyError as error:
@@ -216,7 +219,10 @@ class _Reader:
                     f"{self.root}: its index does not say where the videos of '{feature}' are (no {error}); fetch "
                     "the data set again, or leave this key out by naming the keys to read"
                 ) from error
-            files.setdefault(file, []).append(begin_s + np.arange(episode.length) / self.fps)
-        return np.concatenate(
-            [read_frames(file, np.concatenate(times), self.fps) for file, times in files.items()]
-        )
+            times.setdefault(file, []).append(begin_s + np.arange(episode.length) / self.fps)
+            numbers.setdefault(file, []).extend([number] * episode.length)
+        parts = [
+            read_frames(file, np.concatenate(times[file]), self.fps, np.array(numbers[file]))
+            for file in times
+        ]
+        return joined_parts(self.root, feature, parts, [numbers[file][0] for file in times])

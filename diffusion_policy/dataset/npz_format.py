@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_policy.common.replay_buffer import ReplayBuffer
-from diffusion_policy.dataset.episode_arrays import by_number, chosen, episodes_in_memory
+from diffusion_policy.dataset.episode_arrays import by_number, chosen, episodes_in_memory, joined_parts
 from diffusion_policy.dataset.new_path import new_path
 
 META = "meta/"  # before the names of arrays that do not run along the steps
@@ -100,7 +100,7 @@ def _load_folder(path: Path, keys: Sequence[str] | None) -> ReplayBuffer:
         meta = of_episode | meta
         episodes.append(data)
     lengths = [_length(file, data) for file, data in zip(files, episodes, strict=True)]
-    arrays = {key: _joined(path, key, [episode[key] for episode in episodes]) for key in episodes[0]}
+    arrays = {key: joined_parts(path, key, [episode[key] for episode in episodes]) for key in episodes[0]}
     return episodes_in_memory(path, arrays, np.cumsum(lengths), meta)
 
 
@@ -124,13 +124,6 @@ def _length(file: Path, data: Mapping[str, np.ndarray]) -> int:
     if len(lengths) != 1 or lengths & {(), (0,)}:
         raise ValueError(f"{file}: its arrays must have the same number of steps >= 1, got shapes {shapes}")
     return int(lengths.pop()[0])
-
-
-def _joined(path: Path, key: str, arrays: Sequence[np.ndarray]) -> np.ndarray:
-    kinds = {(array.shape[1:], array.dtype.str) for array in arrays}
-    if len(kinds) != 1:
-        raise ValueError(f"{path}: '{key}' differs in shape or type between episodes: {sorted(kinds)}")
-    return np.concatenate(arrays)
 
 
 def _names(path: Path) -> list[str]:

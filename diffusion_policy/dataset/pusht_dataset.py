@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class PushTLowdimDataset(SequenceDataset):
         pad_after: int | None = None,
     ) -> None:
         super().__init__(
-            _load(path),
+            ZarrFormat().load(pusht_path(path, "pusht_lowdim_generated"), ["keypoint", "state", "action"]),
             shape_meta,
             horizon,
             n_obs_steps,
@@ -70,13 +71,22 @@ class PushTLowdimDataset(SequenceDataset):
         return {"obs": {"obs": obs}, "action": replay_buffer["action"]}
 
 
-def _load(path: str | PathLike[str]) -> ReplayBuffer:
+def pusht_path(path: str | PathLike[str], generated_task: str) -> Path:
+    """Where Push-T demonstrations lie.
+
+    Args:
+        path: As the datasets take it.
+        generated_task: The task that needs no download.
+
+    Raises:
+        FileNotFoundError: nothing there; the message says how to get the demonstrations.
+    """
     found = data_path(path)
     if not found.exists():
         raise FileNotFoundError(
             f"no Push-T demonstrations at {found}. Fetch them with `diffusion-policy data download pusht`, or "
             "set the environment variable DIFFUSION_POLICY_DATA (default: data/) to the folder that holds "
             "pusht/pusht_cchi_v7_replay.zarr. Those of a scripted expert come with the package: "
-            "task=pusht_lowdim_generated"
+            f"task={generated_task}"
         )
-    return ZarrFormat().load(found, ["keypoint", "state", "action"])
+    return found

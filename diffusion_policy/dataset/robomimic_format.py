@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from diffusion_policy.common.replay_buffer import ReplayBuffer
-from diffusion_policy.dataset.episode_arrays import by_number, chosen, episodes_in_memory, unique_names
+from diffusion_policy.dataset.episode_arrays import (
+    by_number,
+    chosen,
+    episodes_in_memory,
+    joined_parts,
+    unique_names,
+)
 from diffusion_policy.dataset.new_path import new_path
 from diffusion_policy.dataset.optional_package import optional_package
 
@@ -140,9 +146,7 @@ def _joined(path: Path, demos: Sequence[Any], place: str, lengths: Sequence[int]
                 "leave this key out by naming the keys to read"
             )
         parts.append(array[()])
-    if len({(part.shape[1:], part.dtype.str) for part in parts}) != 1:
-        raise ValueError(f"{path}: '{place}' differs in shape or type between demonstrations")
-    return np.concatenate(parts)
+    return joined_parts(path, place, parts)
 
 
 def _meta(attributes: Any) -> dict[str, np.ndarray]:

@@ -1,23 +1,33 @@
 """Windows of demonstrations as training batches."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from diffusion_policy.common.content_hash import content_hash
+from diffusion_policy.common.episode_step import episode_step
 from diffusion_policy.common.replay_buffer import ReplayBuffer
 from diffusion_policy.common.sampler import SequenceSampler, downsample_mask, get_val_mask
+from diffusion_policy.common.stored_array import StoredArray
+from diffusion_policy.dataset.image_values import ImageKey, images_in_memory
+from diffusion_policy.dataset.read_ahead import read_ahead
+from diffusion_policy.dataset.streamed_images import StreamedImages
 from diffusion_policy.model.common.normalizer import FieldNormalizer, LinearNormalizer
 
 Sample = dict[str, Any]  # {"obs": {key: array}, "action": array}
+ImageStorage = Literal["memory", "disk"]
+BATCHES_AHEAD = 3
 
 
 class SequenceDataset:
-    """Demonstrations held in memory, from which whole batches of windows are gathered by indexing.
+    """Demonstrations, from which whole batches of windows are gathered by indexing.
+
+    They are held in memory, images as uint8 and, where they are too many, on disk.
 
     A window is T = horizon consecutive steps of one episode. By default it may start n_obs_steps - 1 steps
     before the episode and end n_action_steps - 1 steps after it, so that a policy learns from the first
@@ -38,6 +48,8 @@ class SequenceDataset:
         max_train_episodes: Draw that many of the remaining episodes to train on; None takes all.
         pad_before: Steps a window may start before its episode, by default n_obs_steps - 1.
         pad_after: Steps a window may end after its episode, by default n_action_steps - 1.
+        image_storage: "memory" reads all images now. "disk" reads those of a batch when it is asked for; the buffer
+            must be one that was opened where it lies. Best stored one image to a chunk.
 
     Raises:
         ValueError: a number is no positive integer; or the data contradict `shape_meta`, hold NaN or infinity, or
@@ -56,9 +68,12 @@ class SequenceDataset:
         max_train_episodes: int | None = None,
         pad_before: int | None = None,
         pad_after: int | None = None,
+        image_storage: ImageStorage = "memory",
     ) -> None:
         if replay_buffer.n_episodes == 0:
             raise ValueError(f"{replay_buffer.where} has no episodes; record or fetch demonstrations first")
+        if image_storage not in ("memory", "disk"):
+            raise ValueError(f"image_storage must be memory or disk, got {image_storage!r}")
         _check_positive(horizon=horizon, n_obs_steps=n_obs_steps, n_action_steps=n_action_steps)
         if max_train_episodes is not None:
             _check_positive(max_train_episodes=max_train_episodes)
@@ -75,10 +90,11 @@ class SequenceDataset:
                 f"{replay_buffer.where}: {type(self).__name__} has no {absent}, which shape_meta names; it has "
                 f"{list(arrays)}"
             )
-        # One dict shared with the validation dataset, so that `to` moves the data of both.
-        self._tensors = {
-            key: _stored_tensor(key, arrays[key], meta, replay_buffer) for key, meta in self._metas.items()
-        }
+        # Dicts shared with the validation dataset, so that `to` moves the data of both.
+        self._tensors: dict[str, Tensor] = {}
+        self._streamed: dict[str, StreamedImages] = {}
+        for key in self._metas:
+            self._keep(key, arrays[key], replay_buffer, image_storage)
         self.val_mask = get_val_mask(replay_buffer.n_episodes, val_ratio, seed)
         self.train_mask = downsample_mask(~self.val_mask, max_train_episodes, seed)
         self._sampler = self._windows_of(self.train_mask)
@@ -91,6 +107,26 @@ class SequenceDataset:
             "obs": {key: replay_buffer[key] for key in self._metas if key != "action"},
             "action": replay_buffer["action"],
         }
+
+    def _keep(
+        self, key: str, array: np.ndarray | StoredArray, replay_buffer: ReplayBuffer, storage: ImageStorage
+    ) -> None:
+        """Take over the values of one key: float32, or images as uint8 (n_steps, H, W, C), in memory or on disk."""
+        meta = self._metas[key]
+        if meta["type"] != "rgb":
+            self._tensors[key] = _low_dim_tensor(key, array, meta["shape"], replay_buffer)
+            return
+        camera = ImageKey(key, meta["shape"], replay_buffer.where, self.episode_ends)
+        if storage == "memory":
+            self._tensors[key] = torch.from_numpy(images_in_memory(camera, array))
+        elif isinstance(array, StoredArray):
+            self._streamed[key] = StreamedImages(camera, array)
+        else:
+            raise ValueError(
+                f"{replay_buffer.where}: image_storage is 'disk', but the images of key '{key}' are in memory; "
+                "choose image_storage='memory', or write them to a zarr directory and open it with "
+                "ReplayBuffer.create_from_path"
+            )
 
     def _windows_of(self, episode_mask: np.ndarray) -> SequenceSampler:
         return SequenceSampler(
@@ -116,7 +152,7 @@ class SequenceDataset:
 
     @property
     def device(self) -> torch.device:
-        """Where the data lie."""
+        """Where the data lie, but for images on disk, and where batches are."""
         return self._tensors["action"].device
 
     def to(self, device: torch.device | str) -> "SequenceDataset":
@@ -142,12 +178,24 @@ class SequenceDataset:
         positions = torch.from_numpy(self._sampler.positions(windows)).to(self.device)  # (B, T)
         return self._gather(positions[:, :obs_steps], positions)
 
+    def batches(self, rows: Iterable[np.ndarray | Tensor], obs_steps: int) -> Iterator[Sample]:
+        """What `batch` gives for one array of window numbers after another.
+
+        Images on disk are read ahead on a background thread, which ends with the iterator; a damaged one is an
+        error in the batch that holds it.
+        """
+        calls = (partial(self.batch, windows, obs_steps) for windows in rows)
+        return read_ahead(calls, BATCHES_AHEAD) if self._streamed else (call() for call in calls)
+
     def _gather(self, obs_positions: Tensor, action_positions: Tensor) -> Sample:
         obs = {key: self._read(key, obs_positions) for key in self._metas if key != "action"}
         return {"obs": obs, "action": self._read("action", action_positions)}
 
     def _read(self, key: str, positions: Tensor) -> Tensor:
-        values = self._tensors[key][positions]
+        if key in self._streamed:
+            values = torch.from_numpy(self._streamed[key][positions.cpu().numpy()]).to(self.device)
+        else:
+            values = self._tensors[key][positions]
         if self._metas[key]["type"] == "rgb":
             return values.movedim(-1, -3).to(torch.float32).div_(255)  # (..., C, H, W)
         return values
@@ -168,9 +216,9 @@ class SequenceDataset:
         return normalizer
 
     def content_hash(self) -> str:
-        """SHA-256 of the data in use and the episode ends, whatever file they came from."""
+        """SHA-256 of the data in use and the episode ends, whatever file they came from; images on disk are read."""
         arrays = {key: tensor.cpu().numpy() for key, tensor in self._tensors.items()}
-        return content_hash(arrays, self.episode_ends)
+        return content_hash({**arrays, **self._streamed}, self.episode_ends)
 
     def episode(self, index: int) -> Sample:
         """One episode of all as numpy, `{"obs": {key: (L, ...)}, "action": (L, Da)}`.
@@ -216,23 +264,15 @@ def _meta(key: str, meta: Mapping[str, Any]) -> dict[str, Any]:
     return {"shape": tuple(shape), "type": kind}
 
 
-def _stored_tensor(key: str, array: Any, meta: Mapping[str, Any], replay_buffer: ReplayBuffer) -> Tensor:
-    """Values of one key as they stay in memory: float32, or uint8 (n_steps, H, W, C) for images."""
+def _low_dim_tensor(
+    key: str, array: np.ndarray | StoredArray, shape: tuple[int, ...], replay_buffer: ReplayBuffer
+) -> Tensor:
     values = np.asarray(array)
-    is_image = meta["type"] == "rgb"
-    shape = values.shape[-1:] + values.shape[1:-1] if is_image else values.shape[1:]
-    if shape != meta["shape"]:
+    if values.shape[1:] != shape:
         raise ValueError(
-            f"{replay_buffer.where}: key '{key}' has shape {shape} per step, but shape_meta says "
-            f"{meta['shape']}; mend shape_meta in the task YAML, or choose other data"
+            f"{replay_buffer.where}: key '{key}' has shape {values.shape[1:]} per step, but shape_meta says "
+            f"{shape}; mend shape_meta in the task YAML, or choose other data"
         )
-    if is_image:
-        if values.dtype != np.uint8:
-            raise ValueError(
-                f"{replay_buffer.where}: images of key '{key}' must be uint8 in [0, 255], "
-                f"got {values.dtype}; convert them, e.g. with .astype(np.uint8)"
-            )
-        return torch.from_numpy(values)
     _check_finite(key, values, replay_buffer)
     return torch.from_numpy(values.astype(np.float32))
 
@@ -240,9 +280,8 @@ def _stored_tensor(key: str, array: Any, meta: Mapping[str, Any], replay_buffer:
 def _check_finite(key: str, values: np.ndarray, replay_buffer: ReplayBuffer) -> None:
     bad_steps = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1))
     if len(bad_steps):
-        step = int(bad_steps[0])
-        episode = int(replay_buffer.get_episode_idxs()[step])
+        row = int(bad_steps[0])
         raise ValueError(
             f"{replay_buffer.where}: key '{key}' holds NaN or infinity in {len(bad_steps)} steps, "
-            f"first in row {step} (episode {episode}); remove or repair these episodes"
+            f"first in row {row} ({episode_step(row, replay_buffer.episode_ends)}); remove or repair these episodes"
         )

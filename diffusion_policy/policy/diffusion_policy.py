@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from diffusion_policy.common.noise import Generators, own_rows, randn
-from diffusion_policy.model.common.lowdim_obs_encoder import LowdimObsEncoder
 from diffusion_policy.model.diffusion.noise_schedule import NoiseSchedule
 from diffusion_policy.model.diffusion.samplers import Denoise, Sampler
+from diffusion_policy.model.vision.multi_image_obs_encoder import MultiImageObsEncoder
 from diffusion_policy.policy.base_policy import BasePolicy, Demonstrations
 from diffusion_policy.policy.checked_obs import checked_obs
 from diffusion_policy.policy.conditioning import Condition, Conditioning, GlobalConditioning
@@ -70,7 +70,7 @@ class DiffusionPolicy(BasePolicy):
                 f"pred_action_steps_only needs GlobalConditioning, got {type(conditioning).__name__}: "
                 f"the others give observations beside the actions of the same steps"
             )
-        self.obs_encoder = LowdimObsEncoder(shape_meta) if obs_encoder is None else obs_encoder
+        self.obs_encoder = MultiImageObsEncoder(shape_meta) if obs_encoder is None else obs_encoder
         self.conditioning = conditioning
         feature_dim = cast(int, self.obs_encoder.feature_dim)
         dims = conditioning.denoiser_dims(self.action_dim, feature_dim, n_obs_steps)
@@ -169,7 +169,7 @@ class DiffusionPolicy(BasePolicy):
             return {"action": action_pred, "action_pred": action_pred}
         result: dict[str, Any] = self.executed_part(action_pred)
         features = trajectory[..., self.action_dim :]
-        if features.shape[-1] and isinstance(self.obs_encoder, LowdimObsEncoder):
+        if features.shape[-1] and isinstance(self.obs_encoder, MultiImageObsEncoder):
             result["obs_pred"] = self.normalizer.unnormalize(self.obs_encoder.decode(features))
         return result
 

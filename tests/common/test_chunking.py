@@ -41,3 +41,8 @@ def test_compressor_names():
     assert named_compressor("disk") == numcodecs.Blosc("zstd", 5, numcodecs.Blosc.BITSHUFFLE)
     assert named_compressor(None) is None
     assert named_compressor(numcodecs.Zlib()) == numcodecs.Zlib()
+
+
+def test_unknown_compressor():
+    with pytest.raises(ValueError, match="compressor 'png' is not known: use 'default', .*'jpeg2k'"):
+        named_compressor("png")

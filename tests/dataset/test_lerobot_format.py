@@ -163,7 +163,7 @@ class TestDamage:
         images[1]["bytes"] = images[1]["bytes"][:20]
         column = pa.array(images, type=table.schema.field(name).type)
         pq.write_table(table.set_column(table.schema.get_field_index(name), name, column), file)
-        with pytest.raises(ValueError, match=f"image 1 of '{name}' cannot be decoded"):
+        with pytest.raises(ValueError, match=rf"image 1 of '{name}' cannot be decoded \(episode 0, step 1\)"):
             load_episodes(data_set)
         assert load_episodes(data_set, ["state"]).n_steps == 18
 
@@ -218,14 +218,17 @@ class TestVideos:
     def test_missing_frames(self, filmed: Path) -> None:
         file = next(iter(sorted(filmed.glob("videos/**/*.mp4"))))
         write_video(file, 5)
-        with pytest.raises(ValueError, match=r"mp4: has no frame at 0.500 s, where frame 5 of the \d+"):
+        with pytest.raises(
+            ValueError,
+            match=r"mp4: has no frame at 0.500 s, where frame 5 of the \d+ .*\(episode 0, step 5\)",
+        ):
             load_episodes(filmed)
         assert load_episodes(filmed, ["action"]).n_episodes == 3
 
     def test_a_truncated_video(self, filmed: Path) -> None:
         file = next(iter(sorted(filmed.glob("videos/**/*.mp4"))))
         file.write_bytes(file.read_bytes()[:100])
-        with pytest.raises(ValueError, match="mp4 cannot be decoded"):
+        with pytest.raises(ValueError, match="mp4 cannot be decoded from episode 0, step 0 on"):
             load_episodes(filmed)
 
     def test_a_missing_video(self, filmed: Path) -> None:
@@ -235,15 +238,15 @@ class TestVideos:
 
     def test_frames_by_time(self, tmp_path: Path) -> None:
         write_video(tmp_path / "a.mp4", 10)
-        frames = read_frames(tmp_path / "a.mp4", np.array([0.3, 0.74]), fps=10)
+        frames = read_frames(tmp_path / "a.mp4", np.array([0.3, 0.74]), 10, np.array([4, 4]))
         np.testing.assert_allclose(frames.mean((1, 2, 3)), brightness(np.array([3, 7])), atol=3)
-        with pytest.raises(ValueError, match="no frame at 1.200 s"):
-            read_frames(tmp_path / "a.mp4", np.array([0.3, 1.2]), fps=10)
+        with pytest.raises(ValueError, match=r"no frame at 1.200 s.*\(episode 5, step 0\)"):
+            read_frames(tmp_path / "a.mp4", np.array([0.3, 1.2]), 10, np.array([4, 5]))
 
 
 def test_videos_of_a_real_robot(shared_data: Path) -> None:
     """h264, 30 frames per second, as a camera wrote it: every third frame of one episode."""
     times = np.arange(30) / 10
-    frames = read_frames(shared_data / "real/videos/0/0.mp4", times, fps=30)
+    frames = read_frames(shared_data / "real/videos/0/0.mp4", times, 30, np.zeros(30, int))
     assert frames.shape == (30, 720, 1280, 3)
     assert frames.std() > 10

@@ -170,7 +170,8 @@ class TestErrors:
         buffer = make_buffer()
         buffer["pose"][11, 1, 0] = buffer["pose"][30] = bad
         with pytest.raises(
-            ValueError, match=r"'pose' holds NaN or infinity in 2 steps, first in row 11 \(episode 1\)"
+            ValueError,
+            match=r"'pose' holds NaN or infinity in 2 steps, first in row 11 \(episode 1, step 2\)",
         ):
             make_dataset(buffer)
 

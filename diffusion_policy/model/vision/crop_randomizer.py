@@ -56,10 +56,12 @@ class CropRandomizer(nn.Module):
         return (share * (largest + self.last_place)).long()
 
     def _crop(self, images: Tensor, top: Tensor, left: Tensor) -> Tensor:
-        if images.device.type == "cpu":  # copies of whole rows; elsewhere each would be a kernel of its own
-            places = zip(images, top.tolist(), left.tolist(), strict=True)
-            return torch.stack([image[:, t : t + self.height, x : x + self.width] for image, t, x in places])
-        top, left = top.to(images.device, non_blocking=True), left.to(images.device, non_blocking=True)
+        if images.device.type != "cpu":  # where each copy would be a kernel of its own
+            return self._gather(images, top.to(images.device), left.to(images.device))
+        places = zip(images, top.tolist(), left.tolist(), strict=True)
+        return torch.stack([image[:, t : t + self.height, x : x + self.width] for image, t, x in places])
+
+    def _gather(self, images: Tensor, top: Tensor, left: Tensor) -> Tensor:
         rows = top[:, None] + torch.arange(self.height, device=images.device)  # (N, h)
         columns = left[:, None] + torch.arange(self.width, device=images.device)  # (N, w)
         image = torch.arange(len(images), device=images.device)[:, None, None]

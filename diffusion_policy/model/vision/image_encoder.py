@@ -12,21 +12,22 @@ class ImageEncoder(nn.Module):
     The paper's encoder is `ResNet(18)`, `SpatialSoftmax` with 32 keypoints and `feature_dim=64`.
 
     Args:
-        backbone: from images (N, C, H, W) to a feature map (N, C', h, w); its `out_channels` is C'.
-        pool: from C' to a module that maps (N, C', h, w) to (N, out_dim), such as `SpatialSoftmax` (a Hydra
-            partial); None averages over all places.
+        backbone: class, with its arguments, of a module from images (N, C, H, W) to a feature map (N, C', h,
+            w), whose `out_channels` is C' (a Hydra partial), such as `ResNet`.
+        pool: class, with its arguments but for C', of a module that maps (N, C', h, w) to (N, out_dim), such
+            as `SpatialSoftmax` (a Hydra partial); None averages over all places.
         feature_dim: size of a last linear layer with ReLU; None has none.
     """
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Callable[[], nn.Module],
         pool: Callable[[int], nn.Module] | None = None,
         feature_dim: int | None = None,
     ):
         super().__init__()
-        self.backbone = backbone
-        channels = cast(int, backbone.out_channels)
+        self.backbone = backbone()
+        channels = cast(int, self.backbone.out_channels)
         self.pool = AveragePool(channels) if pool is None else pool(channels)
         pooled_dim = cast(int, self.pool.out_dim)
         self.head: nn.Module = nn.Identity()

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any, cast
 
 import torch
@@ -12,19 +13,23 @@ from diffusion_policy.model.vision.image_transform import ImageTransform, PixelN
 
 SHARED = "rgb"  # as the original names it
 
+Encoder = nn.Module | Callable[[], nn.Module]
 Shape = Sequence[int] | float  # (height, width), or a share of each side
 
 
 class MultiImageObsEncoder(nn.Module):
     """Encode every camera's images, and append low-dimensional keys as they are; in order of `shape_meta`.
 
+    Without cameras it only concatenates, and learns nothing.
+
     Images arrive normalised, in [-1, 1]. Each is resized, cropped (at random while training, in the middle
     otherwise) and encoded by its camera's encoder. Steps count as images of their own: each has its own crop.
 
     Args:
         shape_meta: `{"obs": {key: {"shape": [...], "type": "low_dim" | "rgb"}}, ...}`.
-        image_encoder: from images (N, C, H, W) to features (N, F), e.g. `ImageEncoder`, or any module of your
-            own; every camera gets a copy. Or one per key.
+        image_encoder: from images (N, C, H, W) to features (N, F): a class with its arguments (a Hydra
+            partial), such as `ImageEncoder` or one of your own, of which every camera gets one; or a module,
+            of which every camera gets a copy. Or one per camera.
         resize_shape: (h, w) for all cameras, or one per key; None keeps the size.
         crop_shape: (h, w), or the share of each side to keep (0.9), for all cameras or one per key; None
             keeps all.
@@ -45,7 +50,7 @@ class MultiImageObsEncoder(nn.Module):
     def __init__(
         self,
         shape_meta: Mapping[str, Any],
-        image_encoder: nn.Module | Mapping[str, nn.Module],
+        image_encoder: Encoder | Mapping[str, Encoder] | None = None,
         resize_shape: Sequence[int] | Mapping[str, Sequence[int] | None] | None = None,
         crop_shape: Shape | Mapping[str, Shape | None] | None = None,
         random_crop: When = "training",
@@ -57,15 +62,15 @@ class MultiImageObsEncoder(nn.Module):
     ):
         super().__init__()
         self.keys = list(shape_meta["obs"])
-        shapes = {key: tuple(meta["shape"]) for key, meta in shape_meta["obs"].items()}
+        self.shapes = {key: tuple(meta["shape"]) for key, meta in shape_meta["obs"].items()}
         self.cameras = [key for key in self.keys if shape_meta["obs"][key].get("type", "low_dim") == "rgb"]
-        if not self.cameras:
-            raise ValueError(f"none of {self.keys} is of type rgb in shape_meta: leave obs_encoder out")
+        if self.cameras and image_encoder is None:
+            raise ValueError(f"obs_encoder: {self.cameras} are images; give it an image_encoder")
         resize, crop = _per_camera(resize_shape, self.cameras), _per_camera(crop_shape, self.cameras)
         self.transforms = nn.ModuleDict(
             {
                 key: ImageTransform(
-                    shapes[key], resize[key], crop[key], random_crop, pixel_norm, antialias, last_place
+                    self.shapes[key], resize[key], crop[key], random_crop, pixel_norm, antialias, last_place
                 )
                 for key in self.cameras
             }
@@ -75,7 +80,7 @@ class MultiImageObsEncoder(nn.Module):
         self.frozen = frozen
         if frozen:
             self.requires_grad_(False).eval()
-        self.feature_dims = {key: self._feature_dim(key, shapes[key]) for key in self.keys}
+        self.feature_dims = {key: self._feature_dim(key) for key in self.keys}
         self.feature_dim = sum(self.feature_dims.values())
 
     def image_encoder(self, camera: str) -> nn.Module:
@@ -111,7 +116,18 @@ class MultiImageObsEncoder(nn.Module):
             if hasattr(encoder, "load_pretrained"):
                 cast(Callable[[], None], encoder.load_pretrained)()
 
-    def _encoders(self, given: nn.Module | Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    def decode(self, features: Tensor) -> dict[str, Tensor]:
+        """Low-dimensional observations `{key: (B, steps, *shape)}` of features (B, steps, F)."""
+        parts = features.split(list(self.feature_dims.values()), dim=-1)
+        return {
+            key: part.unflatten(-1, self.shapes[key])
+            for key, part in zip(self.keys, parts, strict=True)
+            if key not in self.cameras
+        }
+
+    def _encoders(self, given: Encoder | Mapping[str, Encoder] | None) -> dict[str, nn.Module]:
+        if not self.cameras or given is None:
+            return {}
         if self.shared:
             if isinstance(given, Mapping):
                 raise ValueError("share_image_encoder needs one image_encoder, got one per key")
@@ -121,15 +137,14 @@ class MultiImageObsEncoder(nn.Module):
                     f"share_image_encoder: the cameras would show it images of different shapes {seen}; "
                     "choose resize_shape and crop_shape so that they are equal"
                 )
-            return {SHARED: given}
-        if isinstance(given, Mapping):
-            return _per_camera(given, self.cameras, "image_encoder")
-        return {key: copy.deepcopy(given) for key in self.cameras}
+            return {SHARED: _built(given)}
+        per_camera = _per_camera(given, self.cameras, "image_encoder")
+        return {key: _built(encoder) for key, encoder in per_camera.items()}
 
     @torch.no_grad()
-    def _feature_dim(self, key: str, shape: Sequence[int]) -> int:
+    def _feature_dim(self, key: str) -> int:
         if key not in self.cameras:
-            return torch.Size(shape).numel()
+            return prod(self.shapes[key])
         encoder = self.image_encoder(key)
         training = encoder.training
         features = encoder.eval()(torch.zeros(1, *self.transform(key).out_shape))
@@ -141,6 +156,10 @@ class MultiImageObsEncoder(nn.Module):
                 f"got {found} for one image; pool its feature map, as `ImageEncoder` does"
             )
         return features.shape[1]
+
+
+def _built(encoder: Encoder) -> nn.Module:
+    return copy.deepcopy(encoder) if isinstance(encoder, nn.Module) else encoder()
 
 
 def _per_camera(choice: Any, cameras: Sequence[str], name: str = "a choice per camera") -> dict[str, Any]:
