@@ -6,7 +6,7 @@ strict after the
 map: a weight without a home, or a home without a weight, is an error.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
@@ -15,11 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion_policy.compat.image_encoders import hybrid_obs_encoder, multi_image_obs_encoder, resnet
+from diffusion_policy.compat.weight_names import StateDict, map_state_dict
 from diffusion_policy.model.common.normalizer import LinearNormalizer
 from diffusion_policy.model.diffusion.conditional_unet1d import ConditionalUnet1D
 from diffusion_policy.model.diffusion.ema_model import EMAModel
 from diffusion_policy.model.diffusion.noise_schedule import NoiseSchedule
 from diffusion_policy.model.diffusion.samplers import Sampler, sample_ddim, sample_ddpm
+from diffusion_policy.model.vision.multi_image_obs_encoder import MultiImageObsEncoder
 from diffusion_policy.policy.conditioning import (
     Conditioning,
     GlobalConditioning,
@@ -28,8 +31,6 @@ from diffusion_policy.policy.conditioning import (
     observed_mask,
 )
 from diffusion_policy.policy.diffusion_policy import DiffusionPolicy
-
-StateDict = Mapping[str, Tensor]
 
 
 def from_original(target: str, kwargs: Mapping[str, Any], state_dict: StateDict | None = None) -> Any:
@@ -48,7 +49,7 @@ def from_original(target: str, kwargs: Mapping[str, Any], state_dict: StateDict 
         known = "\n  ".join(sorted(_BUILDERS))
         raise ValueError(f"{target!r} has no counterpart here; known are:\n  {known}")
     try:
-        built = _BUILDERS[target](**kwargs)
+        built = _BUILDERS[target](**{name: _nested(value) for name, value in kwargs.items()})
     except TypeError as error:
         raise ValueError(f"{target}: {error}") from error
     if state_dict is not None:
@@ -56,29 +57,11 @@ def from_original(target: str, kwargs: Mapping[str, Any], state_dict: StateDict 
     return built
 
 
-def map_state_dict(state_dict: StateDict) -> dict[str, Tensor]:
-    """Rename weights of the original to ours and drop those that never had an effect there."""
-    return {_map_name(name): tensor for name, tensor in state_dict.items() if not _without_effect(name)}
-
-
-# Weights
-
-
-def _map_name(name: str) -> str:
-    """`normalizer.params_dict.obs.input_stats.min` is `normalizer.obs.input_min`; the rest keeps its name."""
-    return name.replace("params_dict.", "").replace("input_stats.", "input_")
-
-
-def _without_effect(name: str) -> bool:
-    """Empty parameters that only told a module's device, and the second local encoder, never called."""
-    return name.split(".")[-1] == "_dummy_variable" or "local_cond_encoder.1." in name
-
-
 def _load(built: Any, state_dict: StateDict, target: str) -> None:
     if not isinstance(built, nn.Module):
         raise ValueError(f"{target} has no weights, but a state_dict with {len(state_dict)} entries came")
     mapped = map_state_dict(state_dict)
-    required = ("obs", "action") if isinstance(built, DiffusionPolicy) else ()
+    required = [*built.shape_meta["obs"], "action"] if isinstance(built, DiffusionPolicy) else []
     unfitted = [field for field in required if f"normalizer.{field}.scale" not in mapped]
     if unfitted:
         raise ValueError(f"{target}: the state_dict has no normalizer for {unfitted}")
@@ -92,10 +75,12 @@ def _load(built: Any, state_dict: StateDict, target: str) -> None:
 
 
 def _nested(value: Any) -> Any:
-    """Build an argument that is given as a config; other values pass."""
-    if isinstance(value, Mapping) and "_target_" in value:
+    """Build an argument that is given as a config, or names some; other values pass."""
+    if not isinstance(value, Mapping):
+        return value
+    if "_target_" in value:
         return from_original(value["_target_"], {k: v for k, v in value.items() if k != "_target_"})
-    return value
+    return {name: _nested(inner) for name, inner in value.items()}
 
 
 @dataclass
@@ -142,8 +127,8 @@ def _unet(**kwargs: Any) -> ConditionalUnet1D:
 
 
 def _unet_lowdim_policy(
-    model: Any,
-    noise_scheduler: Any,
+    model: ConditionalUnet1D,
+    noise_scheduler: _Scheduler,
     horizon: int,
     obs_dim: int,
     action_dim: int,
@@ -165,21 +150,69 @@ def _unet_lowdim_policy(
         conditioning = GlobalConditioning()
     elif obs_as_local_cond:
         conditioning = LocalConditioning()
-    scheduler = _nested(noise_scheduler)
     first_action_step = n_obs_steps - 1 if oa_step_convention else n_obs_steps
     return DiffusionPolicy(
         shape_meta={"obs": {"obs": {"shape": [obs_dim]}}, "action": {"shape": [action_dim]}},
         horizon=horizon,
         n_obs_steps=n_obs_steps,
         n_action_steps=min(n_action_steps, horizon - first_action_step),  # what fits, as its slice did
-        model=partial(_as_built, _nested(model)),
+        model=partial(_as_built, model),
         conditioning=conditioning,
-        noise_schedule=scheduler.noise_schedule,
-        sampler=_with_steps(scheduler.sampler, num_inference_steps, step_kwargs),
-        clip_sample=scheduler.clip_sample,
+        noise_schedule=noise_scheduler.noise_schedule,
+        sampler=_with_steps(noise_scheduler.sampler, num_inference_steps, step_kwargs),
+        clip_sample=noise_scheduler.clip_sample,
         pred_action_steps_only=pred_action_steps_only,
         first_action_step=first_action_step,
     )
+
+
+def _unet_image_policy(
+    shape_meta: Mapping[str, Any],
+    noise_scheduler: _Scheduler,
+    obs_encoder: MultiImageObsEncoder,
+    horizon: int,
+    n_action_steps: int,
+    n_obs_steps: int,
+    num_inference_steps: int | None = None,
+    obs_as_global_cond: bool = True,
+    diffusion_step_embed_dim: int = 256,
+    down_dims: Sequence[int] = (256, 512, 1024),
+    kernel_size: int = 5,
+    n_groups: int = 8,
+    cond_predict_scale: bool = True,
+    **step_kwargs: Any,
+) -> DiffusionPolicy:
+    network = partial(
+        _unet,
+        diffusion_step_embed_dim=diffusion_step_embed_dim,
+        down_dims=down_dims,
+        kernel_size=kernel_size,
+        n_groups=n_groups,
+        cond_predict_scale=cond_predict_scale,
+    )
+    return DiffusionPolicy(
+        shape_meta=shape_meta,
+        horizon=horizon,
+        n_obs_steps=n_obs_steps,
+        n_action_steps=min(n_action_steps, horizon - n_obs_steps + 1),
+        model=network,
+        conditioning=GlobalConditioning() if obs_as_global_cond else InpaintConditioning(),
+        noise_schedule=noise_scheduler.noise_schedule,
+        sampler=_with_steps(noise_scheduler.sampler, num_inference_steps, step_kwargs),
+        obs_encoder=obs_encoder,
+        clip_sample=noise_scheduler.clip_sample,
+    )
+
+
+def _unet_hybrid_image_policy(
+    shape_meta: Mapping[str, Any],
+    crop_shape: Sequence[int] | None = (76, 76),
+    obs_encoder_group_norm: bool = False,
+    eval_fixed_crop: bool = False,
+    **kwargs: Any,
+) -> DiffusionPolicy:
+    obs_encoder = hybrid_obs_encoder(shape_meta, crop_shape, obs_encoder_group_norm, eval_fixed_crop)
+    return _unet_image_policy(shape_meta, obs_encoder=obs_encoder, **kwargs)
 
 
 def _as_built(model: ConditionalUnet1D, **dims: int) -> ConditionalUnet1D:
@@ -226,5 +259,11 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
     "diffusion_policy.model.diffusion.conditional_unet1d.ConditionalUnet1D": _unet,
     "diffusion_policy.model.diffusion.ema_model.EMAModel": EMAModel,
     "diffusion_policy.model.diffusion.mask_generator.LowdimMaskGenerator": _LowdimMaskGenerator,
+    "diffusion_policy.model.vision.model_getter.get_resnet": resnet,
+    "diffusion_policy.model.vision.multi_image_obs_encoder.MultiImageObsEncoder": multi_image_obs_encoder,
+    "diffusion_policy.policy.diffusion_unet_hybrid_image_policy.DiffusionUnetHybridImagePolicy": (
+        _unet_hybrid_image_policy
+    ),
+    "diffusion_policy.policy.diffusion_unet_image_policy.DiffusionUnetImagePolicy": _unet_image_policy,
     "diffusion_policy.policy.diffusion_unet_lowdim_policy.DiffusionUnetLowdimPolicy": _unet_lowdim_policy,
 }

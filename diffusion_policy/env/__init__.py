@@ -12,3 +12,6 @@ gymnasium.register("diffusion_policy/PushT-v0", "diffusion_policy.env.pusht.push
 gymnasium.register(
     "diffusion_policy/PushTKeypoints-v0", "diffusion_policy.env.pusht.pusht_keypoints_env:PushTKeypointsEnv"
 )
+gymnasium.register(
+    "diffusion_policy/PushTImage-v0", "diffusion_policy.env.pusht.pusht_image_env:PushTImageEnv"
+)

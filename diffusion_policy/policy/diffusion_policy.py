@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from diffusion_policy.common.noise import Generators, own_rows, randn
-from diffusion_policy.model.common.lowdim_obs_encoder import LowdimObsEncoder
 from diffusion_policy.model.diffusion.noise_schedule import NoiseSchedule
 from diffusion_policy.model.diffusion.samplers import Denoise, Sampler
-from diffusion_policy.policy.base_policy import BasePolicy
+from diffusion_policy.model.vision.multi_image_obs_encoder import MultiImageObsEncoder
+from diffusion_policy.policy.base_policy import BasePolicy, Demonstrations
 from diffusion_policy.policy.checked_obs import checked_obs
 from diffusion_policy.policy.conditioning import Condition, Conditioning, GlobalConditioning
 
@@ -38,6 +38,7 @@ class DiffusionPolicy(BasePolicy):
         pred_action_steps_only: denoise only the Ta executed steps instead of T.
         first_action_step: index of the first executed step; None is `To - 1`. Only checkpoints of the
             original need another.
+        obs_encoder_lr: learning rate of the observation encoder; None is the optimizer's, as for the denoiser.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class DiffusionPolicy(BasePolicy):
         clip_sample: bool = True,
         pred_action_steps_only: bool = False,
         first_action_step: int | None = None,
+        obs_encoder_lr: float | None = None,
     ):
         super().__init__(shape_meta, horizon, n_obs_steps, n_action_steps)
         if first_action_step is not None:
@@ -68,7 +70,7 @@ class DiffusionPolicy(BasePolicy):
                 f"pred_action_steps_only needs GlobalConditioning, got {type(conditioning).__name__}: "
                 f"the others give observations beside the actions of the same steps"
             )
-        self.obs_encoder = LowdimObsEncoder(shape_meta) if obs_encoder is None else obs_encoder
+        self.obs_encoder = MultiImageObsEncoder(shape_meta) if obs_encoder is None else obs_encoder
         self.conditioning = conditioning
         feature_dim = cast(int, self.obs_encoder.feature_dim)
         dims = conditioning.denoiser_dims(self.action_dim, feature_dim, n_obs_steps)
@@ -77,11 +79,28 @@ class DiffusionPolicy(BasePolicy):
         self.sampler = sampler
         self.clip_sample = clip_sample
         self.pred_action_steps_only = pred_action_steps_only
+        self.obs_encoder_lr = obs_encoder_lr
 
     @property
     def n_train_obs_steps(self) -> int:
         """Observation steps that a training batch must hold: To, or T where observations are denoised too."""
         return self.conditioning.n_train_obs_steps(self.horizon, self.n_obs_steps)
+
+    def fit(self, dataset: Demonstrations) -> None:
+        """Fit the normaliser, and let the encoder read its pretrained weights, if it has any."""
+        super().fit(dataset)
+        if hasattr(self.obs_encoder, "load_pretrained"):
+            cast(Callable[[], None], self.obs_encoder.load_pretrained)()
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """One group, or with `obs_encoder_lr` the encoder's (at that rate) and the denoiser's."""
+        if self.obs_encoder_lr is None:
+            return super().param_groups()
+        encoder, denoiser = (
+            [parameter for parameter in module.parameters() if parameter.requires_grad]
+            for module in (self.obs_encoder, self.model)
+        )
+        return [{"params": encoder, "lr": self.obs_encoder_lr}, {"params": denoiser}]
 
     def compute_loss(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of the denoiser at one random diffusion step per row.
@@ -94,7 +113,7 @@ class DiffusionPolicy(BasePolicy):
         Returns:
             The loss, and `{"loss": it}` for the log.
         """
-        features = self._features(batch["obs"])
+        features = self.encode(batch["obs"])
         actions = self._executed_part(self.normalizer["action"].normalize(batch["action"]))
         clean = self.conditioning.trajectory(actions, features)  # (B, T, D)
         condition = self._condition(features)
@@ -138,7 +157,7 @@ class DiffusionPolicy(BasePolicy):
         Raises:
             ValueError: an argument has the wrong shape, or an observation is not finite; names it.
         """
-        condition = self._condition(self._features(checked_obs(obs, self.shape_meta, self.n_obs_steps)))
+        condition = self._condition(self.encode(checked_obs(obs, self.shape_meta, self.n_obs_steps)))
         if committed is not None:
             self._check_committed(committed, n_rows=condition.shape[0])
             first = 0 if self.pred_action_steps_only else self.first_action_step
@@ -150,7 +169,7 @@ class DiffusionPolicy(BasePolicy):
             return {"action": action_pred, "action_pred": action_pred}
         result: dict[str, Any] = self.executed_part(action_pred)
         features = trajectory[..., self.action_dim :]
-        if features.shape[-1] and isinstance(self.obs_encoder, LowdimObsEncoder):
+        if features.shape[-1] and isinstance(self.obs_encoder, MultiImageObsEncoder):
             result["obs_pred"] = self.normalizer.unnormalize(self.obs_encoder.decode(features))
         return result
 
@@ -184,8 +203,8 @@ class DiffusionPolicy(BasePolicy):
                 f"{self.n_action_steps}, got {tuple(committed.shape)}"
             )
 
-    def _features(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """Normalise and encode observations, (B, steps, F)."""
+    def encode(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """Features (B, steps, F) of observations `{key: (B, steps, ...)}` in the task's units."""
         keys: Sequence[str] = list(self.shape_meta["obs"])
         return self.obs_encoder(self.normalizer.normalize({key: obs[key] for key in keys}))
 

@@ -7,8 +7,10 @@ disagrees.
 
 import json
 import os
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,17 @@ import torch
 from torch import nn
 
 from diffusion_policy.common.sampler import SequenceSampler, downsample_mask, get_val_mask
-from diffusion_policy.compat.original import from_original, map_state_dict
+from diffusion_policy.compat.original import from_original
+from diffusion_policy.compat.weight_names import map_state_dict
 from diffusion_policy.model.common.lr_scheduler import get_scheduler
 from diffusion_policy.policy.diffusion_policy import DiffusionPolicy
 
 UNET = "diffusion_policy.model.diffusion.conditional_unet1d.ConditionalUnet1D"
 UNET_POLICY = "diffusion_policy.policy.diffusion_unet_lowdim_policy.DiffusionUnetLowdimPolicy"
+HYBRID_POLICY = "diffusion_policy.policy.diffusion_unet_hybrid_image_policy.DiffusionUnetHybridImagePolicy"
+IMAGE_POLICY = "diffusion_policy.policy.diffusion_unet_image_policy.DiffusionUnetImagePolicy"
+IMAGE_ENCODER = "diffusion_policy.model.vision.multi_image_obs_encoder.MultiImageObsEncoder"
+RESNET = "diffusion_policy.model.vision.model_getter.get_resnet"
 NORMALIZER = "diffusion_policy.model.common.normalizer.LinearNormalizer"
 EMA = "diffusion_policy.model.diffusion.ema_model.EMAModel"
 MASK = "diffusion_policy.model.diffusion.mask_generator.LowdimMaskGenerator"
@@ -34,8 +41,6 @@ NOT_YET = {
     "transformer_": "the transformer denoiser is not built yet",
     "policy_transformer_": "the transformer denoiser is not built yet",
     "train_transformer_": "the transformer denoiser is not built yet",
-    "policy_hybrid_image": "image encoders are not built yet",
-    "policy_multi_image": "image encoders are not built yet",
     "original_": "checkpoint files of the original are not read yet",
 }
 
@@ -124,8 +129,12 @@ def _check_mask(case: GoldenCase) -> None:
     assert torch.equal(from_original(MASK, case.meta)(tuple(golden.shape)), golden)
 
 
+def _scheduler(case: GoldenCase) -> dict[str, Any]:
+    return {"_target_": SCHEDULERS[case.meta["scheduler"]], **case.meta["scheduler_kwargs"]}
+
+
 def _unet_policy(case: GoldenCase, state: dict[str, torch.Tensor]) -> DiffusionPolicy:
-    scheduler = {"_target_": SCHEDULERS[case.meta["scheduler"]], **case.meta["scheduler_kwargs"]}
+    scheduler = _scheduler(case)
     model = {"_target_": UNET, **case.meta["model"]}
     kwargs = {**case.meta["policy"], "model": model, "noise_scheduler": scheduler}
     return from_original(UNET_POLICY, kwargs, state)
@@ -147,6 +156,47 @@ def _check_unet_policy(case: GoldenCase) -> None:
     with torch.inference_mode():
         loss, _ = policy.compute_loss(batch)
     _close(loss, case.tensor("loss"))
+
+
+def _image_state(case: GoldenCase) -> dict[str, torch.Tensor]:
+    """Buffers and normaliser as recorded, weights by the rule that the case states."""
+    state = case.tensors("sd/")
+    for name, shape in case.meta["parameters"].items():
+        values = 0.05 * np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
+        is_norm_weight = name.endswith(".weight") and len(shape) == 1
+        state[name] = torch.from_numpy(values + is_norm_weight).float()
+    return state
+
+
+def _hybrid_policy(case: GoldenCase) -> DiffusionPolicy:
+    kwargs = {**case.meta["policy"], "noise_scheduler": _scheduler(case)}
+    return from_original(HYBRID_POLICY, kwargs, _image_state(case))
+
+
+def _multi_image_policy(case: GoldenCase) -> DiffusionPolicy:
+    name, weights = case.meta["rgb_model"].split(", weights=")
+    assert weights == "None", f"the case asks for weights {weights}"
+    encoder = {
+        "_target_": IMAGE_ENCODER,
+        **case.meta["encoder"],
+        "rgb_model": {"_target_": RESNET, "name": name, "weights": None},
+    }
+    kwargs = {**case.meta["policy"], "obs_encoder": encoder, "noise_scheduler": _scheduler(case)}
+    return from_original(IMAGE_POLICY, kwargs, _image_state(case))
+
+
+def _check_image_policy(build: Callable[[GoldenCase], DiffusionPolicy], case: GoldenCase) -> None:
+    policy = build(case).eval()
+    obs = case.tensors("obs/")
+    with torch.inference_mode():
+        if "feature" in case.arrays:
+            features = policy.encode({key: values[:, : policy.n_obs_steps] for key, values in obs.items()})
+            _close(features.flatten(0, 1), case.tensor("feature"))
+        torch.manual_seed(case.meta["predict_seed"])
+        result = policy.predict_action(obs)
+    normalize = policy.normalizer["action"].normalize
+    for key, golden in case.tensors("result/").items():
+        _close(normalize(result[key]), normalize(golden))
 
 
 def _original_result(policy: DiffusionPolicy, result: dict[str, Any], key: str) -> torch.Tensor:
@@ -195,5 +245,7 @@ CHECKS: dict[str, Callable[[GoldenCase], None]] = {
     "ema_decay": _check_ema_decay,
     "mask_": _check_mask,
     "policy_unet_": _check_unet_policy,
+    "policy_hybrid_image": partial(_check_image_policy, _hybrid_policy),
+    "policy_multi_image": partial(_check_image_policy, _multi_image_policy),
     "train_unet_": _check_unet_training,
 }

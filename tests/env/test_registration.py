@@ -14,7 +14,8 @@ ENV_IDS = sorted(env_id for env_id in gymnasium.registry if env_id.startswith("d
 
 
 def test_ids():
-    assert {"diffusion_policy/PushT-v0", "diffusion_policy/PushTKeypoints-v0"} <= set(ENV_IDS)
+    names = {f"diffusion_policy/{name}-v0" for name in ("PushT", "PushTKeypoints", "PushTImage")}
+    assert names <= set(ENV_IDS)
 
 
 @pytest.mark.sim

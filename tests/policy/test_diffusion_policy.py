@@ -88,7 +88,7 @@ def test_a_row_with_its_own_generator_does_not_see_who_shares_the_batch(conditio
 def test_rows_are_independent_up_to_rounding(conditioning, prediction_type, sampler, double_precision):
     """The same in float64, where rounding cannot hide a dependence: measured up to 5.4e-13."""
     policy = tiny_policy(conditioning, prediction_type, sampler)
-    features = policy._features(observations()).double()
+    features = policy.encode(observations()).double()
     policy.double()
 
     def sample(rows: slice) -> Tensor:

@@ -62,7 +62,7 @@ class PushTEnv(gymnasium.Env):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         """Start an episode.
 
         Without a seed, one is drawn from the environment's generator: episodes differ, and their sequence
@@ -90,7 +90,7 @@ class PushTEnv(gymnasium.Env):
         self._last_action = None
         return self._observe()
 
-    def step(self, action: ArrayLike) -> tuple[NDArray[np.float64], float, bool, bool, dict[str, Any]]:
+    def step(self, action: ArrayLike) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Follow `action`, (2,) x, y in pixels, for 0.1 s.
 
         Raises:
@@ -124,8 +124,8 @@ class PushTEnv(gymnasium.Env):
             physics.agent_position, physics.block_pose, physics.contact_segments(), self.render_size
         )
 
-    def _observe(self) -> tuple[NDArray[np.float64], dict[str, Any]]:
-        """Observation and info of the current moment."""
+    def _observe(self) -> tuple[Any, dict[str, Any]]:
+        """Observation (what it is, a subclass may change) and info of the current moment."""
         physics = self._running_physics()
         x, y, angle = physics.block_pose
         state = np.array([*physics.agent_position, x, y, angle % (2 * math.pi)])

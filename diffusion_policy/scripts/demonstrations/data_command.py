@@ -6,7 +6,7 @@ Nothing heavy is imported before the arguments are understood.
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,18 +98,50 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _add_preview(commands: Any) -> None:
-    parser = _add(commands, "preview", _preview, "draw frames, curves and histograms into a PNG")
-    parser.add_argument("path", type=Path, help=PATH_HELP)
+    parser = _add(
+        commands, "preview", _preview, "draw demonstrations, or what a policy's network sees, into a PNG"
+    )
+    parser.add_argument(
+        "path", nargs="*", help=f"{PATH_HELP}; or words of a training, as task=my_task: what its network sees"
+    )
+    parser.add_argument(
+        "--run", dest="trained", type=Path, help="a run or a checkpoint: what its network sees, and looks at"
+    )
+    parser.add_argument("--config-dir", type=Path, help="as of train.py")
+    parser.add_argument("--trust-target", action="append", default=[], help="a name the checkpoint may build")
     parser.add_argument("-o", "--output", type=Path, default=Path("preview.png"), help="default: preview.png")
-    parser.add_argument("--keys", nargs="+", help="arrays to draw; default: all")
+    parser.add_argument("--keys", nargs="+", help="arrays of demonstrations to draw; default: all")
     parser.add_argument("--n_episodes", type=int, default=3, help="default: 3")
 
 
 def _preview(options: argparse.Namespace) -> None:
-    from diffusion_policy.scripts.demonstrations.preview import preview
+    if options.trained is not None or options.config_dir is not None or _are_overrides(options.path):
+        lines = _preview_policy(options)
+    elif len(options.path) == 1:
+        from diffusion_policy.scripts.demonstrations.preview import preview
 
-    preview(options.path, options.output, options.keys, options.n_episodes)
-    print(f"wrote {options.output}")
+        preview(options.path[0], options.output, options.keys, options.n_episodes)
+        lines = []
+    else:
+        raise ValueError(
+            f"give one path of demonstrations, --run, or words of a training; got {options.path}"
+        )
+    print("\n".join([*lines, f"wrote {options.output}"]))
+
+
+def _preview_policy(options: argparse.Namespace) -> list[str]:
+    from diffusion_policy.scripts.demonstrations.preview_policy import preview_config, preview_run
+
+    if options.trained is None:
+        return preview_config(options.path, options.output, options.config_dir, options.n_episodes)
+    if options.path:
+        raise ValueError(f"--run stands alone: leave out {' '.join(options.path)}")
+    return preview_run(options.trained, options.output, options.n_episodes, options.trust_target)
+
+
+def _are_overrides(words: Sequence[str]) -> bool:
+    """Whether these are `name=value`s and no path."""
+    return bool(words) and all("=" in word and not Path(word).expanduser().exists() for word in words)
 
 
 def _add_init(commands: Any) -> None:
@@ -127,8 +159,9 @@ def _init(options: argparse.Namespace) -> None:
     from diffusion_policy.scripts.demonstrations.init_task import init_task
 
     output = options.output or Path("configs/task") / f"{options.name}.yaml"
-    command = init_task(options.path, output, options.name, options.obs, options.action)
-    print(f"wrote {output}; look at it, then train with\n  {command}")
+    commands = init_task(options.path, output, options.name, options.obs, options.action)
+    look = "look at it, then" if len(commands) == 1 else "look at it and at what its network will see, then"
+    print("\n  ".join([f"wrote {output}; {look} train with", *commands]))
 
 
 def _add_generate(commands: Any) -> None:

@@ -47,7 +47,7 @@ def init_task(
     name: str,
     obs: Sequence[str] = (),
     action: str = "action",
-) -> str:
+) -> list[str]:
     """Write a task's YAML, from which `train.py` can train.
 
     Args:
@@ -58,7 +58,8 @@ def init_task(
         action: The key of the action.
 
     Returns:
-        The command that trains on it.
+        The command that trains on it, and where a camera is observed first the one that draws what its network
+        will see.
 
     Raises:
         FileExistsError: something is at `output`.
@@ -84,7 +85,8 @@ def init_task(
             f"{source} holds no key that looks like an observation; choose with --obs from {list(buffer.keys())}"
         )
     fps = frames_per_second(buffer)
-    slow = demonstrations.name in SLOW_FORMATS and any(is_image(buffer[key]) for key in chosen)
+    sees = any(is_image(buffer[key]) for key in chosen)
+    slow = demonstrations.name in SLOW_FORMATS and sees
     text = TEMPLATE.format(
         n_episodes=buffer.n_episodes,
         n_steps=buffer.n_steps,
@@ -98,7 +100,13 @@ def init_task(
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_text(output, text)
-    return f"python train.py --config-dir {output.parent.parent} task={output.stem}"
+    return _commands(f"--config-dir {output.parent.parent} task={output.stem}", sees)
+
+
+def _commands(words: str, sees: bool) -> list[str]:
+    """What to do next, with the `words` that choose the task."""
+    look = [f"diffusion-policy data preview {words} -o network_sees.png"] if sees else []
+    return [*look, f"python train.py {words}"]
 
 
 def _quoted(path: str) -> str:

@@ -4,12 +4,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffusion_policy.env.pusht.rasterizer import (
+    Runs,
     channels,
+    convex_runs,
+    disc_runs,
     draw_antialiased_line,
-    draw_line,
-    fill_convex,
-    fill_disc,
+    line_runs,
     pack,
+    paint,
+    pixels_of,
 )
 
 INK = pack(255, 255, 255)
@@ -20,6 +23,22 @@ pixel = st.tuples(coordinate, coordinate)
 
 def blank(size: int = SIZE) -> np.ndarray:
     return np.zeros((size, size), np.uint32)
+
+
+def draw(canvas: np.ndarray, *runs: Runs) -> None:
+    paint(canvas, pixels_of(runs, np.array([INK]), len(canvas)))
+
+
+def fill_convex(canvas: np.ndarray, corners: list[tuple[int, int]]) -> None:
+    draw(canvas, convex_runs(np.array([corners]), np.array([0])))
+
+
+def draw_line(canvas: np.ndarray, start: tuple[int, int], end: tuple[int, int]) -> None:
+    draw(canvas, line_runs(np.array([start]), np.array([end]), np.array([0]), len(canvas)))
+
+
+def fill_disc(canvas: np.ndarray, center: tuple[int, int], radius: int) -> None:
+    draw(canvas, disc_runs(np.array([center]), radius, np.array([0])))
 
 
 def picture(canvas: np.ndarray) -> str:
@@ -41,14 +60,14 @@ def test_packed_colors_are_bytes_in_order():
 
 def test_rectangle_covers_its_border():
     canvas = blank()
-    fill_convex(canvas, [(3, 5), (9, 5), (9, 8), (3, 8)], INK)
+    fill_convex(canvas, [(3, 5), (9, 5), (9, 8), (3, 8)])
     assert picture(canvas) == "/".join(["#######"] * 4)
     assert canvas[5, 3] == INK
 
 
 def test_slanted_edges_are_truncated():
     canvas = blank()
-    fill_convex(canvas, [(10, 0), (13, 2), (7, 2)], INK)
+    fill_convex(canvas, [(10, 0), (13, 2), (7, 2)])
     # One row down the right edge is at 11.5 and the left at 8.5; offsets of 1.5 count as 1.
     assert picture(canvas) == "...#.../..###../#######"
 
@@ -64,14 +83,14 @@ def test_slanted_edges_are_truncated():
 )
 def test_line_is_four_pixels_wide(end, expected):
     canvas = blank()
-    draw_line(canvas, (10, 10), (10 + end[0], 10 + end[1]), INK)
+    draw_line(canvas, (10, 10), (10 + end[0], 10 + end[1]))
     assert picture(canvas) == expected
 
 
 @pytest.mark.parametrize("radius", [2, 11, 15])
 def test_disc_is_as_wide_as_high_and_symmetric(radius):
     canvas = blank()
-    fill_disc(canvas, (20, 20), radius, INK)
+    fill_disc(canvas, (20, 20), radius)
     disc = canvas[20 - radius : 20 + radius, 20 - radius : 20 + radius]
     assert (canvas > 0).sum() == (disc > 0).sum() == pytest.approx(np.pi * radius**2, rel=0.05)
     for image in (disc.T, disc[::-1], disc[:, ::-1]):
@@ -99,8 +118,8 @@ def test_antialiased_line_does_not_depend_on_direction(start, end):
 @given(pixel, st.sampled_from([2, 11, 15]))
 def test_disc_is_cut_at_the_border(center, radius):
     canvas, larger = blank(), blank(SIZE + 2 * MARGIN)
-    fill_disc(canvas, center, radius, INK)
-    fill_disc(larger, *shifted([center]), radius, INK)
+    fill_disc(canvas, center, radius)
+    fill_disc(larger, *shifted([center]), radius)
     np.testing.assert_array_equal(canvas, larger[MARGIN:-MARGIN, MARGIN:-MARGIN])
 
 
@@ -110,8 +129,8 @@ def test_parallelogram_is_cut_at_the_border(start, end, offset):
     dx, dy = offset
     corners = [start, end, (end[0] + dx, end[1] + dy), (start[0] + dx, start[1] + dy)]
     canvas, larger = blank(), blank(SIZE + 2 * MARGIN)
-    fill_convex(canvas, corners, INK)
-    fill_convex(larger, shifted(corners), INK)
+    fill_convex(canvas, corners)
+    fill_convex(larger, shifted(corners))
     np.testing.assert_array_equal(canvas, larger[MARGIN:-MARGIN, MARGIN:-MARGIN])
 
 
@@ -119,8 +138,8 @@ def test_parallelogram_is_cut_at_the_border(start, end, offset):
 @given(st.tuples(st.integers(0, SIZE - 1), st.integers(0, SIZE - 1)), pixel)
 def test_line_that_starts_inside_is_cut_at_the_border(start, end):
     canvas, larger = blank(), blank(SIZE + 2 * MARGIN)
-    draw_line(canvas, start, end, INK)
-    draw_line(larger, *shifted([start, end]), INK)
+    draw_line(canvas, start, end)
+    draw_line(larger, *shifted([start, end]))
     np.testing.assert_array_equal(canvas, larger[MARGIN:-MARGIN, MARGIN:-MARGIN])
 
 
@@ -128,8 +147,38 @@ def test_line_that_starts_inside_is_cut_at_the_border(start, end):
 @given(pixel, pixel)
 def test_line_that_starts_outside_stays_close_to_itself(start, end):
     canvas, larger = blank(), blank(SIZE + 2 * MARGIN)
-    draw_line(canvas, start, end, INK)
+    draw_line(canvas, start, end)
     for moved in [(-2, 0), (-1, 0), (0, 0), (1, 0), (2, 0), (0, -2), (0, -1), (0, 1), (0, 2)]:
         ends = [(x + moved[0], y + moved[1]) for x, y in shifted([start, end])]
-        draw_line(larger, *ends, INK)
+        draw_line(larger, *ends)
     assert not (canvas > larger[MARGIN:-MARGIN, MARGIN:-MARGIN]).any()
+
+
+triangle = st.lists(pixel, min_size=3, max_size=3)
+
+
+@settings(deadline=None)
+@given(st.lists(triangle, min_size=2, max_size=4), st.permutations([0, 1, 2, 3]))
+def test_many_at_once_is_one_after_another_in_the_order_of_layers(triangles, layers):
+    """Polygons, lines and discs; each row has its own colour."""
+    layers = np.array(layers[: len(triangles)])
+    palette = np.array([pack(i + 1, 0, 0) for i in range(4)])
+    corners = np.array(triangles)
+    starts, ends = corners[:, 0], corners[:, 1]
+    together, one_by_one = blank(), blank()
+    runs = [
+        convex_runs(corners, layers),
+        line_runs(starts, ends, layers, SIZE),
+        disc_runs(corners[:, 2], 2, layers),
+    ]
+    paint(together, pixels_of(runs, palette, SIZE))
+    for i in np.argsort(layers):
+        one, layer = slice(i, i + 1), layers[i : i + 1]
+        draw_in_color = [
+            convex_runs(corners[one], layer),
+            line_runs(starts[one], ends[one], layer, SIZE),
+            disc_runs(corners[one, 2], 2, layer),
+        ]
+        for run in draw_in_color:
+            paint(one_by_one, pixels_of([run], palette, SIZE))
+    np.testing.assert_array_equal(together, one_by_one)
