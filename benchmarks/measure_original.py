@@ -1,12 +1,12 @@
 """Measures of the original implementation, run by `bench.py` with a Python that has its requirements."""
 
 import copy
-import importlib
+import importlib.util
 import sys
 from functools import cache
 from itertools import cycle, islice
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import measuring
@@ -61,6 +61,7 @@ class Original:
             return None  # it streams other data sets only
         from torch.utils.data import DataLoader
 
+        stand_in_for_torchvision()
         from diffusion_policy.dataset.pusht_image_dataset import PushTImageDataset
         from diffusion_policy.model.vision.crop_randomizer import CropRandomizer
 
@@ -162,6 +163,15 @@ class Original:
             config = hydra.compose("train_diffusion_unet_lowdim_workspace", overrides)
         OmegaConf.resolve(config)
         return config
+
+
+def stand_in_for_torchvision() -> None:
+    """Its crops import torchvision, where it is absent in vain: only those of evaluation call it."""
+    if importlib.util.find_spec("torchvision") is None:
+        for name in ("torchvision", "torchvision.transforms", "torchvision.transforms.functional"):
+            sys.modules[name] = ModuleType(name)
+        sys.modules["torchvision"].transforms = sys.modules["torchvision.transforms"]  # type: ignore[attr-defined]
+        sys.modules["torchvision.transforms"].functional = sys.modules[name]  # type: ignore[attr-defined]
 
 
 def collision_handlers_of_pymunk_7() -> None:
