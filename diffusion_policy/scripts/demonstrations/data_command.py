@@ -84,7 +84,7 @@ def _add_convert(commands: Any) -> None:
     parser.add_argument(
         "--image_compressor",
         choices=["jpeg2k", "jpegxl", "disk", "default"],
-        help="to zarr: images one to a chunk, to be streamed in training; jpeg2k and jpegxl are small and lossy",
+        help="to zarr: images one to a chunk, to be streamed in training; jpeg2k and jpegxl are lossy",
     )
 
 
