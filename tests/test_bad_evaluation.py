@@ -37,7 +37,10 @@ class TestEvaluation:
         [
             ("--seeds 5", "seeds must be START:STOP|such as 100000:100500"),
             ("--n_videos -1", "n_videos at least 0, got 50 and -1"),
-            ("--controls luck", "controls must be all, or some of zero,random,nearest_neighbor; got 'luck'"),
+            (
+                "--controls luck",
+                "controls must be all, or some of zero,random,nearest_neighbor,nearest_feature; got 'luck'",
+            ),
             ("-d tpu", "device must be auto, cpu, cuda, cuda:N or mps, got 'tpu'"),
             ("-d cuda:99", "device 'cuda:99' is not available|choose auto or cpu"),
             ("sampler.steps=8", "would have no effect|as in policy.sampler.steps=8"),

@@ -34,8 +34,8 @@ OVERRIDES = (
 )
 
 
-def write_episodes(path: Path, n_episodes: int = 5, length: int = 20) -> Path:
-    """Write random walks in the layout of the human Push-T demonstrations."""
+def write_episodes(path: Path, n_episodes: int = 5, length: int = 20, images: bool = False) -> Path:
+    """Write random walks in the layout of the human Push-T demonstrations, `images` of noise if asked for."""
     random = np.random.default_rng(0)
     buffer = ReplayBuffer.create_empty_numpy()
     for _ in range(n_episodes):
@@ -43,7 +43,10 @@ def write_episodes(path: Path, n_episodes: int = 5, length: int = 20) -> Path:
         state = np.concatenate([walk, random.uniform(100, 400, (length, 3))], axis=1)
         keypoint = random.uniform(50, 450, (length, 9, 2))
         episode = {"state": state, "keypoint": keypoint, "action": walk + random.normal(0, 4, (length, 2))}
-        buffer.add_episode({key: value.astype(np.float32) for key, value in episode.items()})
+        arrays = {key: value.astype(np.float32) for key, value in episode.items()}
+        if images:
+            arrays["img"] = random.integers(0, 256, (length, 96, 96, 3), np.uint8)
+        buffer.add_episode(arrays)
     buffer.save_to_path(path)
     return path
 

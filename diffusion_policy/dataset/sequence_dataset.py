@@ -1,13 +1,14 @@
 """Windows of demonstrations as training batches."""
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from diffusion_policy.common.content_hash import content_hash
 from diffusion_policy.common.episode_step import episode_step
@@ -22,6 +23,7 @@ from diffusion_policy.model.common.normalizer import FieldNormalizer, LinearNorm
 Sample = dict[str, Any]  # {"obs": {key: array}, "action": array}
 ImageStorage = Literal["memory", "disk"]
 BATCHES_AHEAD = 3
+STEPS_ENCODED_AT_ONCE = 256
 
 
 class SequenceDataset:
@@ -93,6 +95,7 @@ class SequenceDataset:
         # Dicts shared with the validation dataset, so that `to` moves the data of both.
         self._tensors: dict[str, Tensor] = {}
         self._streamed: dict[str, StreamedImages] = {}
+        self._features: dict[str, Tensor] = {}
         for key in self._metas:
             self._keep(key, arrays[key], replay_buffer, image_storage)
         self.val_mask = get_val_mask(replay_buffer.n_episodes, val_ratio, seed)
@@ -172,18 +175,43 @@ class SequenceDataset:
             `{"obs": {key: (B, obs_steps, ...)}, "action": (B, T, Da)}` float32 on `device`; images are
             (B, obs_steps, C, H, W) in [0, 1].
         """
+        positions = self._positions(rows, obs_steps)
+        return self._gather(positions[:, :obs_steps], positions)
+
+    def _feature_batch(self, rows: np.ndarray | Tensor, obs_steps: int) -> Sample:
+        positions = self._positions(rows, obs_steps)
+        features = self._features["features"][positions[:, :obs_steps]]
+        return {"features": features, "action": self._read("action", positions)}
+
+    def _positions(self, rows: np.ndarray | Tensor, obs_steps: int) -> Tensor:
+        """Steps of whole windows, (B, T)."""
         if not 1 <= obs_steps <= self.horizon:
             raise ValueError(f"obs_steps must be in [1, horizon={self.horizon}], got {obs_steps}")
         windows = torch.as_tensor(rows).cpu().numpy()
-        positions = torch.from_numpy(self._sampler.positions(windows)).to(self.device)  # (B, T)
-        return self._gather(positions[:, :obs_steps], positions)
+        return torch.from_numpy(self._sampler.positions(windows)).to(self.device)
+
+    def cache_features(self, encode: Callable[[dict[str, Tensor]], Tensor]) -> None:
+        """Compute once what an encoder that does not learn makes of every step; `batches` then gives that.
+
+        Args:
+            encode: from observations `{key: (N, 1, ...)}` to features (N, 1, F).
+        """
+        n_steps = int(self.episode_ends[-1])
+        blocks = torch.arange(n_steps, device=self.device)[:, None].split(STEPS_ENCODED_AT_ONCE)
+        with torch.no_grad():
+            bar = tqdm(blocks, desc="features", unit="block")
+            features = [encode(self._gather(block, block[:0])["obs"])[:, 0] for block in bar]
+        self._features["features"] = torch.cat(features)  # (n_steps, F)
 
     def batches(self, rows: Iterable[np.ndarray | Tensor], obs_steps: int) -> Iterator[Sample]:
-        """What `batch` gives for one array of window numbers after another.
+        """What a policy learns from, for one array of window numbers after another: what `batch` gives.
 
+        After `cache_features` it is `{"features": (B, obs_steps, F), "action": (B, T, Da)}`.
         Images on disk are read ahead on a background thread, which ends with the iterator; a damaged one is an
         error in the batch that holds it.
         """
+        if self._features:
+            return (self._feature_batch(windows, obs_steps) for windows in rows)
         calls = (partial(self.batch, windows, obs_steps) for windows in rows)
         return read_ahead(calls, BATCHES_AHEAD) if self._streamed else (call() for call in calls)
 

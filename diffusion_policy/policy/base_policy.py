@@ -100,6 +100,11 @@ class BasePolicy(nn.Module):
         return self.n_obs_steps
 
     @property
+    def has_frozen_encoder(self) -> bool:
+        """Whether features of an observation never change, so that they can be computed once; here not."""
+        return False
+
+    @property
     def device(self) -> torch.device:
         """Where the first parameter or buffer lies; the CPU when there is none."""
         return next((tensor.device for tensor in self._tensors()), torch.device("cpu"))

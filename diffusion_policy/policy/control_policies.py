@@ -213,19 +213,65 @@ class ReplayPolicy(RecordedActionsPolicy):
         return action_pred
 
 
-class NearestNeighborPolicy(RecordedActionsPolicy):
-    """Looks up the training step with the most similar observation and returns the actions that followed.
+class NeighborPolicy(RecordedActionsPolicy):
+    """Base of the controls that look up the most similar training step and return the actions that followed.
 
-    Compared are the low-dim observations of the present step (index To-1; earlier steps and images are not
-    looked at) by Euclidean distance, each key scaled as a whole so that its training range is [-1, 1]: its
-    dimensions, often coordinates, keep their proportions. Beyond the end of the neighbour's episode its last
-    action is repeated. The score depends on how many steps are executed per lookup: state n_action_steps.
+    Compared is the present step (index To-1) by Euclidean distance, each part of its description scaled as a
+    whole so that its training range is [-1, 1]: its dimensions, often coordinates, keep their proportions. Beyond
+    the end of the neighbour's episode its last action is repeated. The score depends on how many steps are
+    executed per lookup: state n_action_steps.
+    """
+
+    observations: Tensor  # (N, D), scaled
+
+    def __init__(
+        self, shape_meta: Mapping[str, Any], horizon: int, n_obs_steps: int, n_action_steps: int
+    ) -> None:
+        super().__init__(shape_meta, horizon, n_obs_steps, n_action_steps)
+        self.observation_range = LinearNormalizer()
+        self.register_buffer("observations", torch.zeros(0, 0))
+
+    @abstractmethod
+    def described(self, obs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """What is compared of N observed steps `{key: (N, ...)}`, as `{part: (N, D)}`."""
+
+    def fit(self, dataset: Demonstrations) -> None:
+        """Keep what is compared, and the actions, of all training steps."""
+        super().fit(dataset)
+        actions: list[NDArray[Any]] = []
+        described: list[dict[str, Tensor]] = []
+        for episode in dataset.train_episodes():  # one by one: all images at once may not fit in memory
+            actions.append(episode["action"])
+            described.append(self.described(episode["obs"]))
+        self._record(actions)
+        stacked = {
+            part: torch.cat([rows[part] for rows in described]) for part in described[0]
+        }  # each (N, D)
+        self.observation_range.fit(stacked, last_n_dims=0)
+        self.observations = self._joined(stacked)
+
+    def _action_pred(self, obs: Mapping[str, Tensor], generator: Generators, noise: Tensor | None) -> Tensor:
+        present = self.described({key: values[:, self.n_obs_steps - 1] for key, values in obs.items()})
+        distances = torch.cdist(  # (B, N); differences, not dot products, so that ties and zeros are exact
+            self._joined(present),
+            self.observations,
+            compute_mode="donot_use_mm_for_euclid_dist",
+        )
+        rows = distances.argmin(dim=1)
+        episodes = torch.searchsorted(self.episode_ends, rows, right=True)
+        return self._actions_around(rows, episodes)
+
+    def _joined(self, described: Mapping[str, Tensor]) -> Tensor:
+        """Scaled parts `{part: (N, D)}` side by side."""
+        return torch.cat(list(self.observation_range.normalize(described).values()), dim=-1)
+
+
+class NearestNeighborPolicy(NeighborPolicy):
+    """`NeighborPolicy` that compares the low-dim observations; images are not looked at.
 
     Raises:
         ValueError: `shape_meta` has no low-dim observation.
     """
-
-    observations: Tensor  # (N, Do), normalised
 
     def __init__(
         self, shape_meta: Mapping[str, Any], horizon: int, n_obs_steps: int, n_action_steps: int
@@ -238,44 +284,11 @@ class NearestNeighborPolicy(RecordedActionsPolicy):
                 "NearestNeighborPolicy compares observations of type low_dim, but shape_meta has none among "
                 f"{list(attributes)}: it cannot be the control of this task"
             )
-        self.observation_range = LinearNormalizer()
-        self.register_buffer("observations", torch.zeros(0, 0))
 
-    def fit(self, dataset: Demonstrations) -> None:
-        """Keep observations and actions of all training steps."""
-        super().fit(dataset)
-        actions: list[NDArray[Any]] = []
-        observations: dict[str, list[NDArray[Any]]] = {key: [] for key in self._keys}
-        for episode in dataset.train_episodes():  # one by one: all images at once may not fit in memory
-            actions.append(episode["action"])
-            for key in self._keys:
-                observations[key].append(_flat(episode["obs"][key]))
-        self._record(actions)
-        stacked = {key: np.concatenate(rows) for key, rows in observations.items()}  # each (N, D)
-        self.observation_range.fit(stacked, last_n_dims=0)
-        self.observations = self._joined(stacked)
-
-    def _action_pred(self, obs: Mapping[str, Tensor], generator: Generators, noise: Tensor | None) -> Tensor:
-        present = {key: obs[key][:, self.n_obs_steps - 1].flatten(1) for key in self._keys}
-        distances = torch.cdist(  # (B, N); differences, not dot products, so that ties and zeros are exact
-            self._joined(present),
-            self.observations,
-            compute_mode="donot_use_mm_for_euclid_dist",
-        )
-        rows = distances.argmin(dim=1)
-        episodes = torch.searchsorted(self.episode_ends, rows, right=True)
-        return self._actions_around(rows, episodes)
-
-    def _joined(self, observations: Mapping[str, Any]) -> Tensor:
-        """Scaled observations of all keys, `{key: (N, D)}` as (N, Do)."""
-        scaled = self.observation_range.normalize(observations)
-        return torch.cat([scaled[key] for key in self._keys], dim=-1)
+    def described(self, obs: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The low-dim observations of N steps, each (N, D)."""
+        return {key: torch.as_tensor(obs[key]).to(self.device).flatten(1) for key in self._keys}
 
 
 def _batch_size(obs: Mapping[str, Tensor]) -> int:
     return len(next(iter(obs.values())))
-
-
-def _flat(array: NDArray[Any]) -> NDArray[Any]:
-    """(L, ...) as (L, D)."""
-    return array.reshape(len(array), -1)

@@ -86,6 +86,11 @@ class DiffusionPolicy(BasePolicy):
         """Observation steps that a training batch must hold: To, or T where observations are denoised too."""
         return self.conditioning.n_train_obs_steps(self.horizon, self.n_obs_steps)
 
+    @property
+    def has_frozen_encoder(self) -> bool:
+        """Whether the encoder is frozen: training batches may then hold `features` instead of `obs`."""
+        return bool(getattr(self.obs_encoder, "frozen", False))
+
     def fit(self, dataset: Demonstrations) -> None:
         """Fit the normaliser, and let the encoder read its pretrained weights, if it has any."""
         super().fit(dataset)
@@ -108,12 +113,13 @@ class DiffusionPolicy(BasePolicy):
         Known entries (in-painting) count as zeros in the mean, as in the original.
 
         Args:
-            batch: `{"obs": {key: (B, n_train_obs_steps, ...)}, "action": (B, T, Da)}` in the task's units.
+            batch: `{"obs": {key: (B, n_train_obs_steps, ...)}, "action": (B, T, Da)}` in the task's units, or
+                with `"features"` (B, n_train_obs_steps, F), what `encode` made of `obs`, in its place.
 
         Returns:
             The loss, and `{"loss": it}` for the log.
         """
-        features = self.encode(batch["obs"])
+        features = batch["features"] if "features" in batch else self.encode(batch["obs"])
         actions = self._executed_part(self.normalizer["action"].normalize(batch["action"]))
         clean = self.conditioning.trajectory(actions, features)  # (B, T, D)
         condition = self._condition(features)

@@ -14,16 +14,27 @@ from diffusion_policy.policy.control_policies import (
     RandomPolicy,
     ZeroPolicy,
 )
+from diffusion_policy.policy.nearest_feature_policy import NearestFeaturePolicy
 from diffusion_policy.scripts.comparison.methods import difference_table, method_of
 
 log = logging.getLogger(__name__)
 
 FOLDER = "controls"
+
+
+def _alike(control: Callable[..., ControlPolicy]) -> Callable[[BasePolicy], ControlPolicy]:
+    """How to make a control with a policy's shapes and time line."""
+    return lambda policy: control(
+        policy.shape_meta, policy.horizon, policy.n_obs_steps, policy.n_action_steps
+    )
+
+
 # Those that need no training and run on any seed.
-CONTROLS: dict[str, Callable[..., ControlPolicy]] = {
-    "zero": ZeroPolicy,
-    "random": RandomPolicy,
-    "nearest_neighbor": NearestNeighborPolicy,
+CONTROLS: dict[str, Callable[[BasePolicy], ControlPolicy]] = {
+    "zero": _alike(ZeroPolicy),
+    "random": _alike(RandomPolicy),
+    "nearest_neighbor": _alike(NearestNeighborPolicy),
+    "nearest_feature": NearestFeaturePolicy,
 }
 
 
@@ -47,16 +58,14 @@ def roll_out_controls(
 
     Args:
         names: of `CONTROLS`. A control that the task does not allow is left out, with a line in the log.
-        policy: whose shapes, time line and device the controls take.
+        policy: whose shapes, time line and device the controls take, one of them also its encoder.
         dataset: the demonstrations that `policy` was trained on.
         runner: with the seeds of the policy's evaluation, and without videos.
         output_dir: of the evaluation.
     """
     for name in names:
         try:
-            control = CONTROLS[name](
-                policy.shape_meta, policy.horizon, policy.n_obs_steps, policy.n_action_steps
-            )
+            control = CONTROLS[name](policy)
         except ValueError as error:
             log.warning("control %s is left out: %s", name, error)
             continue

@@ -62,13 +62,14 @@ class BaseWorkspace:
         self.dataset = self.build(self.config["task"]["dataset"])
         self.data_hash: str = self.dataset.content_hash()
         self.policy = self.build(self.config["policy"])
-        self.policy.fit(self.dataset)
+        self.config["checkpoint"] = self._ranking()
+        self.checkpoints = CheckpointStore(self.output_dir / "checkpoints", **self.config["checkpoint"])
+        if self.checkpoints.latest() is None:  # else what was fitted is in the checkpoint
+            self.policy.fit(self.dataset)
         self.policy.to(self.device)
         self.ema: EMAModel | None = None
         if self.config["ema"] is not None:
             self.ema = self.build(self.config["ema"], model=copy.deepcopy(self.policy))
-        self.config["checkpoint"] = self._ranking()
-        self.checkpoints = CheckpointStore(self.output_dir / "checkpoints", **self.config["checkpoint"])
 
     def _ranking(self) -> dict[str, Any]:
         """How checkpoints are ranked: by the score, or by the validation loss where no simulator gives one."""

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -26,6 +26,7 @@ from diffusion_policy.workspace.base_workspace import BaseWorkspace
 log = logging.getLogger(__name__)
 
 LAST_ROLLOUT = "last_rollout.json"  # its episodes, in the run folder
+VALIDATION_BATCH = 256
 LOSSES = ("train_loss", "val_loss", "train_action_mse_error")
 
 _TRAINING, _VALIDATION, _SAMPLING = 0, 1, 2  # names of random streams
@@ -85,6 +86,8 @@ class TrainWorkspace(BaseWorkspace):
             raise FileExistsError(
                 f"{self.output_dir} holds a run and training.resume is false: choose another hydra.run.dir"
             )
+        if self.policy.has_frozen_encoder:
+            self.dataset.cache_features(self.policy.encode)
         self.model = DistributedDataParallel(self.policy) if world_size() > 1 and groups else self.policy
         self.runner = None
         if is_main_process() and self.has_simulator and training["rollout_every"] is not None:
@@ -144,31 +147,32 @@ class TrainWorkspace(BaseWorkspace):
         self.policy.train()
         record: dict[str, float] = {}
         losses: list[float] = []
-        rows = iter(self.batches.epoch(self.epoch))
-        while micro_batches := list(islice(rows, self.accumulate)):
-            metrics = self._optimizer_step(micro_batches)
-            self.global_step += 1
-            losses.append(metrics["loss"])
-            record = {f"train_{name}": value for name, value in metrics.items()}
-            record |= {"lr": self._learning_rate(), "epoch": self.epoch, "global_step": self.global_step}
-            record |= {"elapsed_s": time.monotonic() - started}
-            bar.update()
-            bar.set_postfix(epoch=self.epoch, loss=f"{losses[-1]:.4f}", refresh=False)
-            if logger is not None and len(losses) < self.steps_per_epoch:
-                logger.log(record)
+        rows = self.batches.epoch(self.epoch)
+        with closing(self.dataset.batches(rows, self.policy.n_train_obs_steps)) as batches:
+            while micro_batches := list(islice(batches, self.accumulate)):
+                metrics = self._optimizer_step(micro_batches)
+                self.global_step += 1
+                losses.append(metrics["loss"])
+                record = {f"train_{name}": value for name, value in metrics.items()}
+                record |= {"lr": self._learning_rate(), "epoch": self.epoch, "global_step": self.global_step}
+                record |= {"elapsed_s": time.monotonic() - started}
+                bar.update()
+                bar.set_postfix(epoch=self.epoch, loss=f"{losses[-1]:.4f}", refresh=False)
+                if logger is not None and len(losses) < self.steps_per_epoch:
+                    logger.log(record)
         return record | {"train_loss": float(np.mean(losses))}
 
-    def _optimizer_step(self, micro_batches: list[np.ndarray]) -> dict[str, float]:
+    def _optimizer_step(self, micro_batches: list[dict[str, Any]]) -> dict[str, float]:
         """Average the gradient over the micro-batches; move weights, learning rate and average."""
         assert self.optimizer is not None, "a policy without parameters has no steps"
         assert self.lr_scheduler is not None, "the optimizer comes with its schedule"
         torch.manual_seed(derived_seed(self.seed, _TRAINING, self.global_step))
         totals: dict[str, Tensor] = {}
-        for i, rows in enumerate(micro_batches):
+        for i, batch in enumerate(micro_batches):
             last = i == len(micro_batches) - 1
             with nullcontext() if last or self.model is self.policy else self.model.no_sync():
                 with self._autocast():
-                    loss, metrics = self.model(self.dataset.batch(rows, self.policy.n_train_obs_steps))
+                    loss, metrics = self.model(batch)
                 (loss / len(micro_batches)).backward()
             for name, value in metrics.items():
                 totals[name] = totals.get(name, torch.zeros_like(value)) + value / len(micro_batches)
@@ -230,10 +234,10 @@ class TrainWorkspace(BaseWorkspace):
         losses = []
         with torch.random.fork_rng(devices=self._rng_devices()):
             torch.manual_seed(derived_seed(self.seed, _VALIDATION))
-            for rows in np.array_split(np.arange(len(dataset)), -(-len(dataset) // 256)):
-                batch = dataset.batch(rows, self.policy.n_train_obs_steps)
+            rows = np.array_split(np.arange(len(dataset)), -(-len(dataset) // VALIDATION_BATCH))
+            for batch in dataset.batches(rows, self.policy.n_train_obs_steps):
                 loss, _ = self.eval_policy.eval().compute_loss(batch)
-                losses.append((loss.item(), len(rows)))
+                losses.append((loss.item(), len(batch["action"])))
         values, weights = zip(*losses, strict=True)
         return {"val_loss": float(np.average(values, weights=weights))}
 

@@ -24,7 +24,7 @@ def choices(group: str) -> list[str]:
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_episodes(tmp_path_factory.mktemp("data") / "episodes.zarr", length=40)
+    return write_episodes(tmp_path_factory.mktemp("data") / "episodes.zarr", length=40, images=True)
 
 
 def composed(data: Path, *overrides: str) -> dict[str, Any]:

@@ -245,10 +245,11 @@ def test_extremes() -> None:
 
 
 def test_controls_are_checked() -> None:
-    assert parse_controls("all") == ["zero", "random", "nearest_neighbor"]
+    assert parse_controls("all") == ["zero", "random", "nearest_neighbor", "nearest_feature"]
     assert parse_controls("random,zero") == ["random", "zero"]
     with pytest.raises(
-        ValueError, match="controls must be all, or some of zero,random,nearest_neighbor; got 'x'"
+        ValueError,
+        match="controls must be all, or some of zero,random,nearest_neighbor,nearest_feature; got 'x'",
     ):
         parse_controls("zero,x")
 

@@ -54,8 +54,9 @@ class EMAModel:
         for (name, parameter), average in pairs:
             if name in copied:
                 average.copy_(parameter)
-        for buffer, own_buffer in zip(model.buffers(), self.averaged_model.buffers(), strict=True):
-            own_buffer.copy_(buffer)
+        buffers = dict(model.named_buffers())  # by name: a normaliser's fields may have been loaded in another order
+        for name, own_buffer in self.averaged_model.named_buffers():
+            own_buffer.copy_(buffers[name])
         self.n_updates += 1
 
 
