@@ -54,6 +54,9 @@ class LeRobot:
 
         return Work(load, amount=BATCHES_A_CALL * batch_size)
 
+    def images(self, horizon: int, obs_steps: int, batch_size: int, streamed: bool) -> None:
+        """Its images are PNG files or videos, another measure."""
+
     def env_steps(self, actions: np.ndarray) -> Work | None:
         try:
             import gym_pusht  # noqa: F401  registers the environment

@@ -1,11 +1,12 @@
 """Measures of the original implementation, run by `bench.py` with a Python that has its requirements."""
 
 import copy
-import importlib
+import importlib.util
 import sys
 from functools import cache
+from itertools import cycle, islice
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import measuring
@@ -14,6 +15,7 @@ from measuring import Network, Sampler, Work
 from train_original import replace_what_cannot_run
 
 DDPM = Sampler("ddpm", 100)
+IMAGE_WORKERS = 4  # train_diffusion_unet_image_workspace.yaml
 TO_DDIM = [
     "policy.noise_scheduler._target_=diffusers.schedulers.scheduling_ddim.DDIMScheduler",
     "~policy.noise_scheduler.variance_type",
@@ -52,6 +54,31 @@ class Original:
                 pass
 
         return Work(epoch, amount=len(dataset))
+
+    def images(self, horizon: int, obs_steps: int, batch_size: int, streamed: bool) -> Work | None:
+        """Its own loader with the workers of its image configuration; it loads T steps, of which it crops To."""
+        if streamed:
+            return None  # it streams other data sets only
+        from torch.utils.data import DataLoader
+
+        stand_in_for_torchvision()
+        from diffusion_policy.dataset.pusht_image_dataset import PushTImageDataset
+        from diffusion_policy.model.vision.crop_randomizer import CropRandomizer
+
+        before, after = measuring.N_OBS_STEPS - 1, measuring.N_ACTION_STEPS - 1
+        dataset = PushTImageDataset(str(self.data), horizon, pad_before=before, pad_after=after)
+        shape = (3, measuring.IMAGE_SIDE, measuring.IMAGE_SIDE)
+        crop = CropRandomizer(shape, measuring.CROP_SIDE, measuring.CROP_SIDE)
+        loader = DataLoader(
+            dataset, batch_size, shuffle=True, num_workers=IMAGE_WORKERS, persistent_workers=True
+        )
+        batches = (batch for _ in cycle([0]) for batch in loader)
+
+        def load() -> None:
+            for batch in islice(batches, measuring.IMAGE_BATCHES_A_CALL):
+                crop.forward_in(batch["obs"]["image"][:, :obs_steps].flatten(0, 1))
+
+        return Work(load, amount=measuring.IMAGE_BATCHES_A_CALL * batch_size)
 
     def env_steps(self, actions: np.ndarray) -> Work:
         collision_handlers_of_pymunk_7()
@@ -136,6 +163,15 @@ class Original:
             config = hydra.compose("train_diffusion_unet_lowdim_workspace", overrides)
         OmegaConf.resolve(config)
         return config
+
+
+def stand_in_for_torchvision() -> None:
+    """Its crops import torchvision, where it is absent in vain: only those of evaluation call it."""
+    if importlib.util.find_spec("torchvision") is None:
+        for name in ("torchvision", "torchvision.transforms", "torchvision.transforms.functional"):
+            sys.modules[name] = ModuleType(name)
+        sys.modules["torchvision"].transforms = sys.modules["torchvision.transforms"]  # type: ignore[attr-defined]
+        sys.modules["torchvision.transforms"].functional = sys.modules[name]  # type: ignore[attr-defined]
 
 
 def collision_handlers_of_pymunk_7() -> None:

@@ -1,7 +1,12 @@
 """Measures of this implementation; `bench.py` runs them, each in a process of its own."""
 
+import atexit
 import copy
+import shutil
+import tempfile
 from functools import cache
+from itertools import count, islice
+from pathlib import Path
 from typing import Any
 
 import measuring
@@ -13,11 +18,22 @@ from omegaconf import OmegaConf
 
 from diffusion_policy.common.epoch_batches import EpochBatches
 from diffusion_policy.common.instantiate import instantiate
+from diffusion_policy.common.replay_buffer import ReplayBuffer
+from diffusion_policy.dataset.pusht_image_dataset import PushTImageDataset
 from diffusion_policy.dataset.sequence_dataset import SequenceDataset
 from diffusion_policy.env.pusht.pusht_keypoints_env import PushTKeypointsEnv
+from diffusion_policy.model.vision.crop_randomizer import CropRandomizer
 from diffusion_policy.policy.diffusion_policy import DiffusionPolicy
 
 DDIM = Sampler("ddim", 16)
+SHAPE_META = {
+    "obs": {
+        "image": {"shape": [3, measuring.IMAGE_SIDE, measuring.IMAGE_SIDE], "type": "rgb"},
+        "agent_pos": {"shape": [2]},
+    },
+    "action": {"shape": [2]},
+}
+STREAMED_EPISODES = 40
 
 
 class Ours:
@@ -35,6 +51,27 @@ class Ours:
                 dataset.batch(rows, obs_steps)
 
         return Work(epoch, amount=len(dataset))
+
+    def images(self, horizon: int, obs_steps: int, batch_size: int, streamed: bool) -> Work:
+        path = as_jpeg(self.data) if streamed else self.data
+        dataset = PushTImageDataset(
+            path,
+            SHAPE_META,
+            horizon,
+            measuring.N_OBS_STEPS,
+            measuring.N_ACTION_STEPS,
+            image_storage="disk" if streamed else "memory",
+        )
+        crop = CropRandomizer((measuring.CROP_SIDE, measuring.CROP_SIDE))
+        batches = EpochBatches(len(dataset), batch_size, seed=0)
+        epochs = (rows for epoch in count() for rows in batches.epoch(epoch))
+        loaded = dataset.batches(epochs, obs_steps)
+
+        def load() -> None:
+            for batch in islice(loaded, measuring.IMAGE_BATCHES_A_CALL):
+                crop(batch["obs"]["image"])
+
+        return Work(load, amount=measuring.IMAGE_BATCHES_A_CALL * batch_size)
 
     def env_steps(self, actions: np.ndarray) -> Work:
         env = PushTKeypointsEnv(legacy=True)
@@ -95,6 +132,19 @@ class Ours:
         ]
         with initialize_config_module("diffusion_policy.config", version_base="1.3"):
             return OmegaConf.to_container(compose("train", overrides), resolve=True)  # type: ignore[return-value]
+
+
+def as_jpeg(source: str) -> Path:
+    """The first episodes at `source`, their images as JPEG 2000, in a folder that goes with the process."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    demonstrations, kept = ReplayBuffer.create_from_path(source), ReplayBuffer.create_empty_numpy()
+    for index in range(min(STREAMED_EPISODES, demonstrations.n_episodes)):
+        rows = demonstrations.get_episode_slice(index)
+        episode = {key: demonstrations[key][rows] for key in ("img", "state", "action")}
+        kept.add_episode(episode | {"img": episode["img"].astype(np.uint8)})
+    kept.save_to_path(folder / "jpeg.zarr", compressors={"img": "jpeg2k"})
+    return folder / "jpeg.zarr"
 
 
 if __name__ == "__main__":

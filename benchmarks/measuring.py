@@ -16,6 +16,8 @@ from typing import Literal, Protocol
 import numpy as np
 
 OBS_DIM, ACTION_DIM, N_OBS_STEPS, N_ACTION_STEPS = 20, 2, 2, 8
+IMAGE_SIDE, CROP_SIDE = 96, 84  # pixels
+IMAGE_BATCHES_A_CALL = 10
 PACKAGES = {
     "torch": "torch",
     "numpy": "numpy",
@@ -53,6 +55,7 @@ class Sizes:
     few_steps: Sampler = Sampler("ddim", 16)
     all_steps: Sampler = Sampler("ddpm", 100)
     loading_batch: int = 256
+    image_batch: int = 64
     many: int = 56  # environments that the original rolls out at once
     env_steps: int = 300
     seconds: float = 2.0  # of calls, after the first
@@ -71,6 +74,13 @@ class Implementation(Protocol):
 
     def windows(self, network: Network, obs_steps: int, batch_size: int) -> Work | None:
         """Load shuffled windows as float32 tensors, not yet normalised; the amount counts windows."""
+
+    def images(self, horizon: int, obs_steps: int, batch_size: int, streamed: bool) -> Work | None:
+        """Load shuffled windows of images as the encoder takes them, up to its normalisation.
+
+        (batch_size, obs_steps, 3, CROP_SIDE, CROP_SIDE) float32 in [0, 1], each cropped at random. `streamed`: from
+        JPEG 2000 on disk, else from memory. The amount counts windows.
+        """
 
     def env_steps(self, actions: np.ndarray) -> Work | None:
         """Reset Push-T and follow `actions` (n, 2) in pixels, with keypoints and coverage of every step."""
@@ -112,6 +122,18 @@ MEASURES = {
         "torch's indexing, one gather per key, takes 60 % of the time, finding the rows of the "
         "windows a quarter.",
         lambda side, sizes: side.windows(sizes.paper, sizes.paper.horizon, sizes.loading_batch),
+        rate=True,
+    ),
+    "images": Measure(
+        "windows of images per second to the encoder, batch 64, 2 steps, float32, cropped to 84 x 84 at random",
+        "copying: the crops take two thirds, bytes to floats a quarter, gathering the images the rest.",
+        lambda side, sizes: side.images(sizes.paper.horizon, N_OBS_STEPS, sizes.image_batch, streamed=False),
+        rate=True,
+    ),
+    "images_streamed": Measure(
+        "the same from JPEG 2000 on disk (in the system's cache)",
+        "decoding: 0.5 ms an image and core.",
+        lambda side, sizes: side.images(sizes.paper.horizon, N_OBS_STEPS, sizes.image_batch, streamed=True),
         rate=True,
     ),
     "env_steps": Measure(

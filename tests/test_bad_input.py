@@ -108,7 +108,9 @@ class TestTraining:
         buffer["action"][33] = np.nan
         buffer.save_to_path(tmp_path / "data.zarr")
         refusal = training_refusal(tmp_path / "data.zarr", tmp_path / "run")
-        assert_refused(refusal, "'action' holds NaN", "first in row 33 (episode 1)", "remove or repair")
+        assert_refused(
+            refusal, "'action' holds NaN", "first in row 33 (episode 1, step 13)", "remove or repair"
+        )
 
     def test_a_key_that_the_data_lack(self, tmp_path: Path) -> None:
         shutil.rmtree(write_episodes(tmp_path / "data.zarr") / "data/keypoint")

@@ -82,8 +82,7 @@ def as_stored(array: np.ndarray | StoredArray) -> np.ndarray:
     if array.dtype.kind != "f" or len(shape) != 4 or shape[3] != 3 or min(shape[1:3]) < LEAST_IMAGE_SIDE:
         return array[:]
     images = np.empty(shape, np.uint8)
-    for rows in row_blocks(array):  # as floats all might not fit into memory
-        values = array[rows]
+    for rows, values in row_blocks(array):  # as floats all might not fit into memory
         with np.errstate(invalid="ignore"):
             images[rows] = values.astype(np.uint8)
         if not np.array_equal(images[rows], values):
@@ -91,10 +90,12 @@ def as_stored(array: np.ndarray | StoredArray) -> np.ndarray:
     return images
 
 
-def row_blocks(array: np.ndarray | StoredArray) -> Iterator[slice]:
-    """Slices over all rows, one after another, as many as are best read at once."""
-    step = getattr(array, "chunks", (ROWS_AT_ONCE,))[0]
-    return (slice(start, min(start + step, len(array))) for start in range(0, len(array), step))
+def row_blocks(array: np.ndarray | StoredArray) -> Iterator[tuple[slice, np.ndarray]]:
+    """All rows in blocks, one after another: where each lies, and its values."""
+    size = array.chunks[0] if isinstance(array, StoredArray) else ROWS_AT_ONCE
+    for number, start in enumerate(range(0, len(array), size)):
+        rows = slice(start, min(start + size, len(array)))
+        yield rows, array.read_chunk(number) if isinstance(array, StoredArray) else array[rows]
 
 
 def joined_parts(

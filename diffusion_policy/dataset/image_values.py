@@ -89,6 +89,6 @@ def images_in_memory(camera: ImageKey, array: np.ndarray | StoredArray) -> np.nd
     if array.dtype == np.uint8:
         return np.asarray(array)
     images = np.empty(array.shape, np.uint8)
-    for rows in row_blocks(array):  # as floats all might not fit into memory
-        images[rows] = camera.as_uint8(array[rows], np.arange(rows.start, rows.stop))
+    for rows, values in row_blocks(array):  # as floats all might not fit into memory
+        images[rows] = camera.as_uint8(values, np.arange(rows.start, rows.stop))
     return images

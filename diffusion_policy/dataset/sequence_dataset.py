@@ -223,7 +223,8 @@ class SequenceDataset:
         if key in self._streamed:
             values = torch.from_numpy(self._streamed[key][positions.cpu().numpy()]).to(self.device)
         else:
-            values = self._tensors[key][positions]
+            rows = self._tensors[key].index_select(0, positions.flatten())  # copies images as wholes
+            values = rows.unflatten(0, positions.shape)
         if self._metas[key]["type"] == "rgb":
             return values.movedim(-1, -3).to(torch.float32).div_(255)  # (..., C, H, W)
         return values

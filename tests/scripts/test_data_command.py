@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from diffusion_policy.cli import data_main
+from diffusion_policy.common.replay_buffer import ReplayBuffer
 from diffusion_policy.dataset import lerobot_columns
 from diffusion_policy.dataset.episode_files import load_episodes, save_episodes
 from tests.dataset.example_episodes import hash_of, reaching_episodes
@@ -79,6 +80,37 @@ class TestConvert:
         assert "names no format" in complaint("convert", data, tmp_path / "b")
         assert "exists already" in complaint("convert", data, data)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["data.npz"]
+
+    @pytest.mark.parametrize("codec", ["disk", "default"])
+    def test_images_one_by_one(
+        self, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], codec: str
+    ) -> None:
+        said = say(capsys, "convert", data, tmp_path / "b.zarr", "--image_compressor", codec)
+        assert f"its arrays are those of {data} (sha256 {hash_of(load_episodes(data))})" in said
+        assert ReplayBuffer.create_from_path(tmp_path / "b.zarr")["camera"].chunks == (1, 16, 16, 3)
+
+    @pytest.mark.parametrize("codec", ["jpeg2k", "jpegxl"])
+    def test_images_that_lose(
+        self, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], codec: str
+    ) -> None:
+        pytest.importorskip("imagecodecs")
+        said = say(capsys, "convert", data, tmp_path / "b.zarr.zip", "--image_compressor", codec)
+        before, after = load_episodes(data), load_episodes(tmp_path / "b.zarr.zip")
+        difference = np.asarray(after["camera"]).astype(float) - before["camera"]
+        rms = np.sqrt(np.square(difference).mean())
+        assert (
+            f"camera: off by {rms:.2f} of 255 (root mean square), at most by {abs(difference).max():.0f}"
+            in said
+        )
+        assert "those of" in said
+        assert "but for images, which the codec changed" in said
+        assert hash_of(after) in said
+        np.testing.assert_array_equal(after["state"], before["state"])
+        assert 0 < rms < 8
+
+    def test_an_image_codec_for_another_format(self, data: Path, tmp_path: Path) -> None:
+        said = complaint("convert", data, tmp_path / "b.hdf5", "--image_compressor", "jpeg2k")
+        assert "image_compressor is for zarr, not 'robomimic'" in said
 
     def test_what_a_format_cannot_hold_is_said_and_not_left(
         self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -81,15 +81,20 @@ def _add_convert(commands: Any) -> None:
     )
     parser.add_argument("--format", help="zarr, npz, robomimic, lerobot (3.0) or lerobot-v2.1")
     parser.add_argument("--fps", type=float, help="frame rate in Hz, where the source does not state it")
+    parser.add_argument(
+        "--image_compressor",
+        choices=["jpeg2k", "jpegxl", "disk", "default"],
+        help="to zarr: images one to a chunk, to be streamed in training; jpeg2k and jpegxl are lossy",
+    )
 
 
 def _convert(options: argparse.Namespace) -> None:
     from diffusion_policy.scripts.demonstrations.convert import convert
 
-    digest = convert(options.source, options.destination, options.format, options.fps)
-    print(
-        f"wrote {options.destination}; read again, its arrays are those of {options.source} (sha256 {digest})"
+    conversion = convert(
+        options.source, options.destination, options.format, options.fps, options.image_compressor
     )
+    print(conversion.summary(options.source, options.destination))
 
 
 def _add_preview(commands: Any) -> None:
