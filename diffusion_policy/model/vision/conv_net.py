@@ -8,11 +8,10 @@ CHANNELS_PER_GROUP = 8
 
 
 class ConvNet(nn.Module):
-    """Convolution, GroupNorm and ReLU per stage: (N, C, H, W) to (N, channels[-1], H/s, W/s), s the product
-    of strides.
+    """Convolution, GroupNorm and ReLU per stage: (N, C, H, W) to (N, channels[-1], H/s, W/s).
 
-    With a total stride of 4 the feature map of a 96-pixel image has 24 x 24 places, fine enough for a spatial
-    softmax to locate things within a pixel.
+    s is the product of the strides. With 8 an image of 84 pixels becomes a map of 11 x 11 places, among which a
+    spatial softmax interpolates.
 
     Args:
         channels: of each stage, multiples of 8.
@@ -26,8 +25,8 @@ class ConvNet(nn.Module):
 
     def __init__(
         self,
-        channels: Sequence[int] = (16, 32, 64, 64),
-        strides: Sequence[int] = (2, 2, 1, 1),
+        channels: Sequence[int] = (16, 32, 64, 128),
+        strides: Sequence[int] = (2, 2, 2, 1),
         kernel_sizes: Sequence[int] = (5, 3, 3, 3),
         in_channels: int = 3,
     ):

@@ -103,7 +103,7 @@ def test_average_pooling():
 
 
 def test_conv_net_sizes():
-    assert ConvNet()(torch.zeros(1, 3, 84, 84)).shape == (1, 64, 21, 21)
+    assert ConvNet()(torch.zeros(1, 3, 84, 84)).shape == (1, 128, 11, 11)
     with pytest.raises(ValueError, match="equal lengths, got 2, 1 and 2"):
         ConvNet((8, 8), (1,), (3, 3))
     with pytest.raises(ValueError, match="multiples of 8"):
