@@ -1,6 +1,7 @@
 """Windows of demonstrations as training batches."""
 
 import copy
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -19,6 +20,8 @@ from diffusion_policy.dataset.image_values import ImageKey, images_in_memory
 from diffusion_policy.dataset.read_ahead import read_ahead
 from diffusion_policy.dataset.streamed_images import StreamedImages
 from diffusion_policy.model.common.normalizer import FieldNormalizer, LinearNormalizer
+
+log = logging.getLogger(__name__)
 
 Sample = dict[str, Any]  # {"obs": {key: array}, "action": array}
 ImageStorage = Literal["memory", "disk"]
@@ -159,9 +162,18 @@ class SequenceDataset:
         return self._tensors["action"].device
 
     def to(self, device: torch.device | str) -> "SequenceDataset":
-        """Move the data to a device; returns itself."""
-        for key, tensor in self._tensors.items():
-            self._tensors[key] = tensor.to(device)
+        """Move the data to a device, but for images that do not fit there; returns itself."""
+        for key, meta in self._metas.items():
+            if key not in self._tensors:
+                continue
+            try:
+                self._tensors[key] = self._tensors[key].to(device)
+            except torch.OutOfMemoryError:
+                if meta["type"] != "rgb":
+                    raise
+                log.warning(
+                    "the images of key %r do not fit on %s: each batch of them is moved there", key, device
+                )
         return self
 
     def batch(self, rows: np.ndarray | Tensor, obs_steps: int) -> Sample:
@@ -223,8 +235,9 @@ class SequenceDataset:
         if key in self._streamed:
             values = torch.from_numpy(self._streamed[key][positions.cpu().numpy()]).to(self.device)
         else:
-            rows = self._tensors[key].index_select(0, positions.flatten())  # copies images as wholes
-            values = rows.unflatten(0, positions.shape)
+            stored = self._tensors[key]
+            rows = stored.index_select(0, positions.flatten().to(stored.device))  # copies images as wholes
+            values = rows.unflatten(0, positions.shape).to(self.device)
         if self._metas[key]["type"] == "rgb":
             return values.movedim(-1, -3).to(torch.float32).div_(255)  # (..., C, H, W)
         return values

@@ -84,6 +84,53 @@ class TestBatch:
         assert len(make_dataset(pad_before=7, pad_after=7)) == sum(n + 7 for n in LENGTHS)
 
 
+class TestOnADevice:
+    """The device `meta` stands for an accelerator: it holds shapes, and no values."""
+
+    def test_images_that_do_not_fit_stay_where_they_are(self, monkeypatch, caplog):
+        move = torch.Tensor.to
+
+        def full(tensor, *args, **kwargs):
+            if "meta" in map(str, args) and tensor.ndim == 4 and tensor.dtype == torch.uint8:
+                raise torch.OutOfMemoryError
+            return move(tensor, *args, **kwargs)
+
+        monkeypatch.setattr(torch.Tensor, "to", full)
+        dataset = make_dataset().to("meta")
+        assert "the images of key 'image' do not fit on meta" in caplog.text
+        assert dataset.device == torch.device("meta")
+        assert dataset._tensors["image"].device == torch.device("cpu")
+        assert dataset._tensors["pose"].device == torch.device("meta")
+
+    def test_a_batch_is_where_the_data_are(self):
+        batch = make_dataset().to("meta").batch(np.arange(3), 2)
+        assert {batch["action"].device, batch["obs"]["image"].device} == {torch.device("meta")}
+        assert batch["obs"]["image"].shape == (3, 2, 3, 4, 5)
+
+
+class TestCachedFeatures:
+    def test_batches_hold_them_instead_of_observations(self):
+        dataset = make_dataset()
+        rows = [np.array([3, 0, 3]), np.arange(7)]
+        expected = [dataset.batch(some, 2) for some in rows]
+        dataset.cache_features(mean_and_pose)
+        for features, raw in zip(dataset.batches(rows, 2), expected, strict=True):
+            assert list(features) == ["features", "action"]
+            assert torch.equal(features["action"], raw["action"])
+            torch.testing.assert_close(features["features"], mean_and_pose(raw["obs"]))
+
+    def test_validation_shares_them(self):
+        dataset = make_dataset(val_ratio=0.5)
+        dataset.cache_features(mean_and_pose)
+        (batch,) = dataset.get_validation_dataset().batches([np.array([0])], 2)
+        assert batch["features"].shape == (1, 2, 9)
+
+
+def mean_and_pose(obs):
+    """Features (B, steps, 3 + 6) of observations."""
+    return torch.cat([obs["image"].mean(dim=(-2, -1)), obs["pose"].flatten(2)], dim=-1)
+
+
 class TestSplit:
     def test_training_and_validation_share_no_episode(self):
         dataset = make_dataset(val_ratio=0.25, max_train_episodes=2)
