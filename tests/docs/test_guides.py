@@ -51,6 +51,15 @@ def test_your_own_data(tmp_path: Path) -> None:
     assert [path for path in (tmp_path / "my_run/checkpoints").iterdir() if "val_loss=" in path.name]
 
 
+def test_cameras(tmp_path: Path) -> None:
+    shutil.copy(REPOSITORY / "train.py", tmp_path)
+    said = "".join(run(language, code, tmp_path) for language, code in blocks("cameras.md"))
+    assert "front: frames of 240 x 320, resized to 96 x 128, the network sees 84 x 112" in said
+    assert "action (2,)" in said
+    for picture in ("sees.png", "looks_at.png"):
+        assert (tmp_path / picture).stat().st_size > 10_000
+
+
 def test_a_new_task(tmp_path: Path) -> None:
     for language, code in blocks("a-new-task.md"):
         run(language, code, tmp_path)

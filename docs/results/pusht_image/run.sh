@@ -11,7 +11,7 @@ if [ "$which" = cpu ]; then
   python train.py task=pusht_image recipe=small_image hydra.run.dir="$output/cpu"
 else
   python train.py task=pusht_image recipe=paper_image hydra.run.dir="$output/paper" \
-    training.num_epochs="${EPOCHS:-100}" training.mixed_precision=bf16 training.checkpoint_every=10 training.rollout_every=25
+    task.dataset.max_train_episodes=90 training.num_epochs="${EPOCHS:-100}" training.mixed_precision=bf16 training.checkpoint_every=10 training.rollout_every=25
 fi
 python eval.py -c "$output/$which" -o "$output/$which-eval" --seeds 100000:100200 --n_videos 4 \
   --controls nearest_feature,nearest_neighbor --overwrite
