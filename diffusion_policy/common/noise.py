@@ -35,6 +35,19 @@ def randn(
     return torch.stack(rows).to(device)  # (B, ...)
 
 
+def rand(n_rows: int, n_columns: int, generator: Generators) -> Tensor:
+    """Draw uniform numbers in [0, 1), (n_rows, n_columns) on the CPU; `generator` as in `randn`.
+
+    From the global generator, each process draws for the batch of all processes, and keeps its own rows.
+    """
+    if generator is None:
+        return own_rows(lambda n: torch.rand(n, n_columns), n_rows)
+    if isinstance(generator, torch.Generator):
+        return torch.rand(n_rows, n_columns, generator=generator, device=generator.device).cpu()
+    rows = [torch.rand(n_columns, generator=g, device=g.device).cpu() for g in generator]
+    return torch.stack(rows)  # (n_rows, n_columns)
+
+
 def own_rows(draw: Callable[[int], Tensor], n_rows: int) -> Tensor:
     """Draw for the batch of all processes and keep this process's rows.
 

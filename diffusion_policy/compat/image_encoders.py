@@ -77,7 +77,8 @@ def hybrid_obs_encoder(
         group_norm: in place of batch norm.
         fixed_crop: take the middle in evaluation; otherwise the crop is random there too.
     """
-    encoder = ImageEncoder(
+    encoder = partial(
+        ImageEncoder,
         partial(ResNet, 18, norm="group" if group_norm else "batch"),
         partial(SpatialSoftmax, n_keypoints=N_KEYPOINTS),
         FEATURE_DIM,

@@ -6,6 +6,7 @@ strict after the
 map: a weight without a home, or a home without a weight, is an error.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -60,7 +61,7 @@ def from_original(target: str, kwargs: Mapping[str, Any], state_dict: StateDict 
 def _load(built: Any, state_dict: StateDict, target: str) -> None:
     if not isinstance(built, nn.Module):
         raise ValueError(f"{target} has no weights, but a state_dict with {len(state_dict)} entries came")
-    mapped = map_state_dict(state_dict)
+    mapped = _in_backbones(map_state_dict(state_dict), built)
     required = [*built.shape_meta["obs"], "action"] if isinstance(built, DiffusionPolicy) else []
     unfitted = [field for field in required if f"normalizer.{field}.scale" not in mapped]
     if unfitted:
@@ -69,6 +70,14 @@ def _load(built: Any, state_dict: StateDict, target: str) -> None:
         built.load_state_dict(mapped, strict=True)
     except RuntimeError as error:
         raise ValueError(f"{target}: the weights do not fit. {error}") from error
+
+
+def _in_backbones(mapped: dict[str, Tensor], built: nn.Module) -> dict[str, Tensor]:
+    """Weights of image encoders that are a network and nothing else there, and a backbone with a pooling here."""
+    names = set(built.state_dict())
+    pattern = re.compile(r"(image_encoders\.[^.]+\.)")
+    inner = {name: pattern.sub(r"\1backbone.", name, count=1) for name in mapped if name not in names}
+    return {inner[name] if inner.get(name) in names else name: value for name, value in mapped.items()}
 
 
 # Objects

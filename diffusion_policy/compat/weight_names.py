@@ -20,8 +20,7 @@ _RENAMED = (
     ),
     (re.compile(r"\bobs_nets\.([^.]+)\.pool\.nets\."), r"image_encoders.\1.pool.conv."),
     (re.compile(r"\bobs_nets\.([^.]+)\.nets\.3\."), r"image_encoders.\1.head.0."),
-    # Encoders of `MultiImageObsEncoder`: any module; a ResNet is the backbone of our encoder.
-    (re.compile(r"\bkey_model_map\.([^.]+)\.(?=(conv1|bn1|layer\d)\.)"), r"image_encoders.\1.backbone."),
+    # Encoders of `MultiImageObsEncoder`.
     (re.compile(r"\bkey_model_map\."), "image_encoders."),
 )
 _WITHOUT_EFFECT = (

@@ -162,18 +162,14 @@ class SequenceDataset:
         return self._tensors["action"].device
 
     def to(self, device: torch.device | str) -> "SequenceDataset":
-        """Move the data to a device, but for images that do not fit there; returns itself."""
-        for key, meta in self._metas.items():
+        """Move the data to a device, but for images that would take most of its memory; returns itself."""
+        for key, meta in sorted(self._metas.items(), key=lambda item: item[1]["type"] == "rgb"):
             if key not in self._tensors:
                 continue
-            try:
+            if meta["type"] == "rgb" and self._tensors[key].nbytes > _room_for_images(torch.device(device)):
+                log.warning("the images of key %r stay off %s: they would fill it", key, device)
+            else:
                 self._tensors[key] = self._tensors[key].to(device)
-            except torch.OutOfMemoryError:
-                if meta["type"] != "rgb":
-                    raise
-                log.warning(
-                    "the images of key %r do not fit on %s: each batch of them is moved there", key, device
-                )
         return self
 
     def batch(self, rows: np.ndarray | Tensor, obs_steps: int) -> Sample:
@@ -277,6 +273,14 @@ class SequenceDataset:
     def train_episodes(self) -> Iterator[Sample]:
         """The training episodes one by one, as `episode` gives them."""
         return (self.episode(int(index)) for index in np.flatnonzero(self.train_mask))
+
+
+def _room_for_images(device: torch.device) -> float:
+    """Bytes that images may take on a device: half of what is free there; the rest is for training."""
+    if device.type != "cuda":
+        return float("inf")
+    free, _ = torch.cuda.mem_get_info(device)
+    return free / 2
 
 
 def _check_positive(**numbers: int) -> None:

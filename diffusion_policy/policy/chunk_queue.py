@@ -1,7 +1,7 @@
 """One observation in, one action out: a policy that predicts chunks, used step by step."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffusion_policy.common.noise import Generators
 from diffusion_policy.common.random_seed import derived_generator
+from diffusion_policy.policy.checked_obs import float_images
 
 
 class PredictsChunks(Protocol):
@@ -88,16 +89,10 @@ class ChunkQueue:
 
 def _as_tensor(key: str, values: ArrayLike, meta: Mapping[str, Any]) -> Tensor:
     """One step of a key as `predict_action` wants it; an image may be (H, W, 3) uint8."""
-    array = np.asarray(values)
-    shape: Sequence[int] = tuple(meta["shape"])
-    is_image = meta.get("type", "low_dim") == "rgb"
-    if is_image and array.dtype == np.uint8:
-        if array.shape == (*shape[1:], shape[0]):
-            array = np.moveaxis(array, -1, 0)
-        array = array.astype(np.float32) / 255
-    if array.shape != tuple(shape):
-        hint = f", or {(*shape[1:], shape[0])} uint8" if is_image else ""
-        raise ValueError(
-            f"obs[{key!r}] must have shape {tuple(shape)}{hint}, got {array.shape} {array.dtype}"
-        )
-    return torch.from_numpy(array.astype(np.float32, copy=True))
+    array = np.array(values)
+    tensor, shape, hint = torch.from_numpy(array), tuple(meta["shape"]), ""
+    if meta.get("type", "low_dim") == "rgb":
+        tensor, hint = float_images(key, tensor, shape), f", or {(*shape[1:], shape[0])} uint8"
+    if tensor.shape != shape:
+        raise ValueError(f"obs[{key!r}] must have shape {shape}{hint}, got {array.shape} {array.dtype}")
+    return tensor.to(torch.float32)

@@ -1,6 +1,6 @@
 """Diffusion Policy (Chi et al. 2023): denoise a chunk of future actions given the last observations."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -92,20 +92,21 @@ class DiffusionPolicy(BasePolicy):
         return bool(getattr(self.obs_encoder, "frozen", False))
 
     def fit(self, dataset: Demonstrations) -> None:
-        """Fit the normaliser, and let the encoder read its pretrained weights, if it has any."""
+        """Fit the normaliser, and let networks of the encoder read their files of weights, where they have any."""
         super().fit(dataset)
-        if hasattr(self.obs_encoder, "load_pretrained"):
-            cast(Callable[[], None], self.obs_encoder.load_pretrained)()
+        for module in self.obs_encoder.modules():
+            if hasattr(module, "load_pretrained"):
+                cast(Callable[[], None], module.load_pretrained)()
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """One group, or with `obs_encoder_lr` the encoder's (at that rate) and the denoiser's."""
+        """One group, or with `obs_encoder_lr` the denoiser's and the encoder's (at that rate)."""
         if self.obs_encoder_lr is None:
             return super().param_groups()
-        encoder, denoiser = (
+        denoiser, encoder = (
             [parameter for parameter in module.parameters() if parameter.requires_grad]
-            for module in (self.obs_encoder, self.model)
+            for module in (self.model, self.obs_encoder)
         )
-        return [{"params": encoder, "lr": self.obs_encoder_lr}, {"params": denoiser}]
+        return [{"params": denoiser}, {"params": encoder, "lr": self.obs_encoder_lr}]
 
     def compute_loss(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of the denoiser at one random diffusion step per row.
@@ -163,7 +164,8 @@ class DiffusionPolicy(BasePolicy):
         Raises:
             ValueError: an argument has the wrong shape, or an observation is not finite; names it.
         """
-        condition = self._condition(self.encode(checked_obs(obs, self.shape_meta, self.n_obs_steps)))
+        obs = checked_obs(obs, self.shape_meta, self.n_obs_steps)
+        condition = self._condition(self.encode(obs, generator))
         if committed is not None:
             self._check_committed(committed, n_rows=condition.shape[0])
             first = 0 if self.pred_action_steps_only else self.first_action_step
@@ -209,10 +211,15 @@ class DiffusionPolicy(BasePolicy):
                 f"{self.n_action_steps}, got {tuple(committed.shape)}"
             )
 
-    def encode(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """Features (B, steps, F) of observations `{key: (B, steps, ...)}` in the task's units."""
-        keys: Sequence[str] = list(self.shape_meta["obs"])
-        return self.obs_encoder(self.normalizer.normalize({key: obs[key] for key in keys}))
+    def encode(self, obs: Mapping[str, Tensor], generator: Generators = None) -> Tensor:
+        """Features (B, steps, F) of observations `{key: (B, steps, ...)}` in the task's units.
+
+        `generator` is that of crops which are random even when the policy acts.
+        """
+        normalized = self.normalizer.normalize({key: obs[key] for key in self.shape_meta["obs"]})
+        if isinstance(self.obs_encoder, MultiImageObsEncoder):
+            return self.obs_encoder(normalized, generator)
+        return self.obs_encoder(normalized)
 
     def _condition(self, features: Tensor) -> Condition:
         n_steps = self.n_action_steps if self.pred_action_steps_only else self.horizon

@@ -11,6 +11,8 @@ from diffusion_policy.policy.base_policy import BasePolicy
 from diffusion_policy.policy.control_policies import NeighborPolicy
 from diffusion_policy.policy.diffusion_policy import DiffusionPolicy
 
+STEPS_ENCODED_AT_ONCE = 256
+
 
 class NearestFeaturePolicy(NeighborPolicy):
     """`NeighborPolicy` that compares what a trained policy's encoder makes of an observation.
@@ -39,6 +41,13 @@ class NearestFeaturePolicy(NeighborPolicy):
     @torch.no_grad()
     def described(self, obs: Mapping[str, Any]) -> dict[str, Tensor]:
         """The features of N steps, by key, each (N, F)."""
-        steps = {key: torch.as_tensor(obs[key]).to(self._policy.device)[:, None] for key in self._dims}
-        features = self._policy.eval().encode(steps)[:, 0]  # (N, F)
+        steps = {key: torch.as_tensor(obs[key])[:, None] for key in self._dims}  # (N, 1, ...)
+        n_steps = len(next(iter(steps.values())))
+        blocks = [self._encoded(steps, start) for start in range(0, n_steps, STEPS_ENCODED_AT_ONCE)]
+        features = torch.cat(blocks)  # (N, F)
         return dict(zip(self._dims, features.split(list(self._dims.values()), dim=-1), strict=True))
+
+    def _encoded(self, steps: Mapping[str, Tensor], start: int) -> Tensor:
+        rows = slice(start, start + STEPS_ENCODED_AT_ONCE)
+        block = {key: values[rows].to(self._policy.device) for key, values in steps.items()}
+        return self._policy.eval().encode(block)[:, 0]

@@ -67,7 +67,7 @@ def roll_out_controls(
         try:
             control = CONTROLS[name](policy)
         except ValueError as error:
-            log.warning("control %s is left out: %s", name, error)
+            log.info("control %s is left out: %s", name, error)
             continue
         control.fit(dataset)
         log.info("control %s", name)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, nullcontext
 from itertools import islice
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from tqdm import tqdm
@@ -37,7 +38,7 @@ class TrainWorkspace(BaseWorkspace):
 
     All random draws of optimizer step k come from a stream named by (seed, k), and the order of the data from one
     named by (seed, epoch); so neither rollouts and validation nor a restart change what is learned, and several
-    processes learn what one does.
+    processes learn what one does (but with batch norm, whose statistics are of a process's part).
     """
 
     def run(self) -> None:
@@ -88,6 +89,11 @@ class TrainWorkspace(BaseWorkspace):
             )
         if self.policy.has_frozen_encoder:
             self.dataset.cache_features(self.policy.encode)
+        elif world_size() > 1 and any(isinstance(m, _BatchNorm) for m in self.policy.modules()):
+            log.warning(
+                "batch norm sees each process's part of a batch, so the result depends on their number: "
+                "choose group norm"
+            )
         self.model = DistributedDataParallel(self.policy) if world_size() > 1 and groups else self.policy
         self.runner = None
         if is_main_process() and self.has_simulator and training["rollout_every"] is not None:
@@ -149,8 +155,8 @@ class TrainWorkspace(BaseWorkspace):
         losses: list[float] = []
         rows = self.batches.epoch(self.epoch)
         with closing(self.dataset.batches(rows, self.policy.n_train_obs_steps)) as batches:
-            while micro_batches := list(islice(batches, self.accumulate)):
-                metrics = self._optimizer_step(micro_batches)
+            for first in range(0, len(rows), self.accumulate):
+                metrics = self._optimizer_step(batches, min(self.accumulate, len(rows) - first))
                 self.global_step += 1
                 losses.append(metrics["loss"])
                 record = {f"train_{name}": value for name, value in metrics.items()}
@@ -162,20 +168,20 @@ class TrainWorkspace(BaseWorkspace):
                     logger.log(record)
         return record | {"train_loss": float(np.mean(losses))}
 
-    def _optimizer_step(self, micro_batches: list[dict[str, Any]]) -> dict[str, float]:
-        """Average the gradient over the micro-batches; move weights, learning rate and average."""
+    def _optimizer_step(self, batches: Iterator[dict[str, Any]], n_micro_batches: int) -> dict[str, float]:
+        """Average the gradient over the next micro-batches; move weights, learning rate and average."""
         assert self.optimizer is not None, "a policy without parameters has no steps"
         assert self.lr_scheduler is not None, "the optimizer comes with its schedule"
         torch.manual_seed(derived_seed(self.seed, _TRAINING, self.global_step))
         totals: dict[str, Tensor] = {}
-        for i, batch in enumerate(micro_batches):
-            last = i == len(micro_batches) - 1
+        for i, batch in enumerate(islice(batches, n_micro_batches)):
+            last = i == n_micro_batches - 1
             with nullcontext() if last or self.model is self.policy else self.model.no_sync():
                 with self._autocast():
                     loss, metrics = self.model(batch)
-                (loss / len(micro_batches)).backward()
+                (loss / n_micro_batches).backward()
             for name, value in metrics.items():
-                totals[name] = totals.get(name, torch.zeros_like(value)) + value / len(micro_batches)
+                totals[name] = totals.get(name, torch.zeros_like(value)) + value / n_micro_batches
         if self.config["training"]["max_grad_norm"] is not None:
             totals["grad_norm"] = torch.nn.utils.clip_grad_norm_(
                 self.policy.parameters(), self.config["training"]["max_grad_norm"]

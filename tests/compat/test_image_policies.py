@@ -109,6 +109,30 @@ def test_multi_image_weights_have_a_home(shared: bool, group_norm: bool, inpaint
     assert acts(policy)
 
 
+class Conv1(nn.Module):
+    """A network of a user's own whose layer is called as one of a ResNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 5, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.conv1(images).mean(dim=(2, 3))
+
+
+def test_a_network_given_as_an_object_keeps_its_names() -> None:
+    encoder = from_original(
+        IMAGE_ENCODER,
+        {"shape_meta": SHAPE_META, "rgb_model": Conv1()},
+        {
+            f"key_model_map.{camera}.conv1.{name}": value
+            for camera in ("wrist", "camera_0")
+            for name, value in Conv1().conv1.state_dict().items()
+        },
+    )
+    assert encoder.feature_dims == {"camera_0": 5, "wrist": 5, "pose": 3}
+
+
 def test_a_weight_too_many_is_refused() -> None:
     state = original_state(from_original(HYBRID_POLICY, POLICY | {"crop_shape": None}), hybrid_names)
     state["obs_encoder.obs_nets.wrist.nets.4.weight"] = torch.ones(1)

@@ -41,9 +41,10 @@ def built(data: Path, *overrides: str) -> tuple[BasePolicy, Any]:
     return policy, dataset
 
 
+@pytest.mark.parametrize("task", ["pusht_lowdim", "pusht_image"])
 @pytest.mark.parametrize("policy_name", choices("policy"))
-def test_policy(data: Path, policy_name: str) -> None:
-    policy, dataset = built(data, f"policy={policy_name}")
+def test_policy(data: Path, policy_name: str, task: str) -> None:
+    policy, dataset = built(data, f"policy={policy_name}", f"task={task}")
     batch = dataset.batch(np.arange(3), policy.n_train_obs_steps)
     trainable = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     if trainable:
@@ -59,7 +60,7 @@ def test_policy(data: Path, policy_name: str) -> None:
             policy(batch)
 
     policy.eval()
-    copy, _ = built(data, f"policy={policy_name}")
+    copy, _ = built(data, f"policy={policy_name}", f"task={task}")
     copy.load_state_dict(policy.state_dict())
     actions = []
     for model in (policy, policy, copy.eval()):
@@ -70,6 +71,15 @@ def test_policy(data: Path, policy_name: str) -> None:
         assert result["action"].shape == (3, policy.n_action_steps, policy.action_dim)
     assert torch.equal(actions[0], actions[1])
     assert torch.equal(actions[0], actions[2])
+
+
+@pytest.mark.parametrize("obs_encoder", choices("obs_encoder"))
+def test_obs_encoder(data: Path, obs_encoder: str) -> None:
+    encoder = instantiate(composed(data, "task=pusht_image", f"obs_encoder={obs_encoder}")["obs_encoder"])
+    obs = {"image": torch.zeros(2, 3, 3, 96, 96), "agent_pos": torch.zeros(2, 3, 2)}
+    assert encoder(obs).shape == (2, 3, encoder.feature_dim)
+    without_cameras = instantiate(composed(data, f"obs_encoder={obs_encoder}")["obs_encoder"])
+    assert without_cameras({"obs": torch.ones(2, 3, 20)}).shape == (2, 3, 20)
 
 
 @pytest.mark.parametrize("sampler", choices("sampler"))

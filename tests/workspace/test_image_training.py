@@ -1,5 +1,7 @@
 """Training from images: resumed, streamed, with a frozen encoder and with one of a user's own."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from diffusion_policy.model.vision.resnet import ResNet
 from diffusion_policy.policy.diffusion_policy import DiffusionPolicy
 from diffusion_policy.policy.load_policy import load_policy
 from diffusion_policy.workspace.train_workspace import TrainWorkspace, train
+from tests.conftest import REPOSITORY
 from tests.tiny_run import tiny_config, write_episodes
 
 pytestmark = pytest.mark.sim
@@ -59,9 +62,20 @@ def test_resuming_is_exact(data: Path, tmp_path: Path) -> None:
     assert_same(trained(data, tmp_path / "resumed"), whole)
 
 
+def test_two_processes_crop_as_one_does(data: Path, tmp_path: Path) -> None:
+    single = trained(data, tmp_path / "single")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29541"]
+    command += ["-m", "tests.tiny_run", str(data), str(tmp_path / "double"), *IMAGES]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True, timeout=180)
+    double = find_checkpoint(tmp_path / "double").weights()
+    for name, tensor in single.items():
+        torch.testing.assert_close(double[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+
+
 def test_images_on_disk_teach_the_same(data: Path, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="chunk"):
-        streamed = trained(data, tmp_path / "disk", "+task.dataset.image_storage=disk")
+        streamed = trained(data, tmp_path / "disk", "task.dataset.image_storage=disk")
     assert_same(streamed, trained(data, tmp_path / "memory"))
 
 

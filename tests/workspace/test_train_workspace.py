@@ -54,10 +54,10 @@ def stop_after(workspace: TrainWorkspace, epoch: int) -> None:
     """Let the run stop in the middle of the epoch after `epoch`."""
     optimizer_step = workspace._optimizer_step
 
-    def step(micro_batches: list[np.ndarray]) -> dict[str, float]:
+    def step(*args: Any) -> dict[str, float]:
         if workspace.epoch == epoch and workspace.global_step % 3 == 2:
             raise StopRunError
-        return optimizer_step(micro_batches)
+        return optimizer_step(*args)
 
     workspace._optimizer_step = step  # type: ignore[method-assign]
 
@@ -155,14 +155,14 @@ def test_one_accumulated_step_has_the_mean_gradient(data: Path, tmp_path: Path) 
     workspace.lr_scheduler = torch.optim.lr_scheduler.ConstantLR(workspace.optimizer, 1.0)
     before = workspace.policy.state_dict()["model.final_conv.1.bias"].clone()
     rows = np.arange(32)
-    workspace._optimizer_step(list(workspace.dataset.batches([rows], 2)))
+    workspace._optimizer_step(workspace.dataset.batches([rows], 2), 1)
     whole = workspace.policy.state_dict()["model.final_conv.1.bias"].clone()
 
     other = TrainWorkspace(tiny_config(data, "policy=regression_unet"), tmp_path)
     other._prepare()
     other.optimizer = torch.optim.SGD(other.policy.parameters(), lr=1.0)
     other.lr_scheduler = torch.optim.lr_scheduler.ConstantLR(other.optimizer, 1.0)
-    other._optimizer_step(list(other.dataset.batches([rows[:16], rows[16:]], 2)))
+    other._optimizer_step(other.dataset.batches([rows[:16], rows[16:]], 2), 2)
     assert not torch.equal(whole, before)
     torch.testing.assert_close(other.policy.state_dict()["model.final_conv.1.bias"], whole)
 

@@ -1,6 +1,7 @@
 """A small convolutional network for images that a CPU can learn from."""
 
 from collections.abc import Sequence
+from math import prod
 
 from torch import Tensor, nn
 
@@ -38,7 +39,7 @@ class ConvNet(nn.Module):
             )
         if any(width % CHANNELS_PER_GROUP for width in channels):
             raise ValueError(f"channels must be multiples of {CHANNELS_PER_GROUP}, got {list(channels)}")
-        self.out_channels = channels[-1]
+        self.out_channels, self.stride = channels[-1], prod(strides)
         stages: list[nn.Module] = []
         for width, stride, size in zip(channels, strides, kernel_sizes, strict=True):
             stages += [

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from diffusion_policy.common.noise import own_rows
+from diffusion_policy.common.noise import Generators, rand
 
 When = Literal["training", "always", "never"]
 
@@ -14,8 +14,7 @@ When = Literal["training", "always", "never"]
 class CropRandomizer(nn.Module):
     """Crop every image to the same size, at a random place of its own or in the middle.
 
-    Places are drawn on the CPU from torch's global generator, first all rows, then all columns, so that a run
-    does not depend on the device.
+    Places are drawn on the CPU, first all rows, then all columns, so that a run does not depend on the device.
 
     Args:
         crop_shape: (h, w), at most that of the images.
@@ -31,8 +30,12 @@ class CropRandomizer(nn.Module):
         self.random = random
         self.last_place = last_place
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map (..., C, H, W) to (..., C, h, w).
+    def forward(self, images: Tensor, generator: Generators = None) -> Tensor:
+        """Map (B, ..., C, H, W) to (B, ..., C, h, w).
+
+        Args:
+            images: of B rows.
+            generator: of the places: None for torch's global one, one generator, or a list with one per row.
 
         Raises:
             ValueError: an image is smaller than the crop.
@@ -40,20 +43,18 @@ class CropRandomizer(nn.Module):
         rows, columns = images.shape[-2] - self.height, images.shape[-1] - self.width
         if rows < 0 or columns < 0:
             raise ValueError(
-                f"crop_shape ({self.height}, {self.width}) is larger than the images "
-                f"{tuple(images.shape[-2:])}"
+                f"crop_shape ({self.height}, {self.width}) is larger than the images {tuple(images.shape[-2:])}"
             )
         if self.random == "never" or (self.random == "training" and not self.training):
             top, left = round(rows / 2), round(columns / 2)
             return images[..., top : top + self.height, left : left + self.width]
         flat = images.reshape(-1, *images.shape[-3:])  # (N, C, H, W)
-        top_rows, left_columns = self._draw(len(flat), rows), self._draw(len(flat), columns)
+        per_row = len(flat) // len(images)
+        top_rows, left_columns = (
+            (rand(len(images), per_row, generator).flatten() * (largest + self.last_place)).long()
+            for largest in (rows, columns)
+        )
         return self._crop(flat, top_rows, left_columns).reshape(*images.shape[:-2], self.height, self.width)
-
-    def _draw(self, n_images: int, largest: int) -> Tensor:
-        """Random offsets (n_images,) of at most `largest`."""
-        share = own_rows(lambda n: torch.rand(n), n_images)
-        return (share * (largest + self.last_place)).long()
 
     def _crop(self, images: Tensor, top: Tensor, left: Tensor) -> Tensor:
         if images.device.type != "cpu":  # where each copy would be a kernel of its own

@@ -38,11 +38,6 @@ class ImageEncoder(nn.Module):
         """Map (N, C, H, W) to (N, F)."""
         return self.head(self.pool(self.backbone(images)))
 
-    def load_pretrained(self) -> None:
-        """Let the backbone read its file of weights, if it has one."""
-        if hasattr(self.backbone, "load_pretrained"):
-            cast(Callable[[], None], self.backbone.load_pretrained)()
-
 
 class AveragePool(nn.Module):
     """Mean over all places, (N, C, h, w) to (N, C)."""

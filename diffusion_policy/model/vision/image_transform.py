@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from diffusion_policy.common.noise import Generators
 from diffusion_policy.model.vision.crop_randomizer import CropRandomizer, When
 
 PixelNorm = Literal["none", "imagenet", "imagenet_unscaled"]
@@ -79,18 +80,21 @@ class ImageTransform(nn.Module):
         kept = self.crop_shape or (height, width)
         return kept[0] * kept[1] / (height * width)
 
-    def view(self, images: Tensor) -> Tensor:
-        """Resize and crop (N, C, H, W) to (N, C, h, w)."""
+    def view(self, images: Tensor, generator: Generators = None) -> Tensor:
+        """Resize and crop (B, ..., C, H, W) to (B, ..., C, h, w); `generator` is that of random crops."""
         if self.resize_shape is not None and images.shape[-2:] != self.resize_shape:
-            images = functional.interpolate(
-                images, self.resize_shape, mode="bilinear", antialias=self.antialias
-            )
-        return images if self.crop is None else self.crop(images)
+            flat = images.reshape(-1, *images.shape[-3:])
+            flat = functional.interpolate(flat, self.resize_shape, mode="bilinear", antialias=self.antialias)
+            images = flat.reshape(*images.shape[:-2], *self.resize_shape)
+        return images if self.crop is None else self.crop(images, generator)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images (N, C, H, W) in [-1, 1] to what the network sees, (N, C, h, w)."""
-        images = self.view(images)
+    def normalized(self, images: Tensor) -> Tensor:
+        """Give colours in [-1, 1] (..., C, h, w) the statistics that the network expects."""
         return images if self.pixel_norm == "none" else (images - self.mean) / self.std
+
+    def forward(self, images: Tensor, generator: Generators = None) -> Tensor:
+        """Map images (B, ..., C, H, W) in [-1, 1] to what the network sees, (B, ..., C, h, w)."""
+        return self.normalized(self.view(images, generator))
 
     def _warn(self, resized: tuple[int, ...]) -> None:
         if self.crop_share < LEAST_CROP_SHARE:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from diffusion_policy.common.noise import Generators
 from diffusion_policy.model.vision.crop_randomizer import When
 from diffusion_policy.model.vision.image_transform import ImageTransform, PixelNorm
 
@@ -38,7 +39,7 @@ class MultiImageObsEncoder(nn.Module):
         pixel_norm: of the pixels before the encoder: "none", "imagenet", or what the original did,
             "imagenet_unscaled".
         frozen: do not learn the image encoders: they stay as they start, in evaluation mode and with the
-            middle crop, so that features can be computed once.
+            middle crop, so that features can be computed once; not with `random_crop="always"`.
         antialias: of the resizing; the original did without.
         last_place: whether all places of a crop can be drawn; the original left out the last.
 
@@ -66,7 +67,8 @@ class MultiImageObsEncoder(nn.Module):
         self.cameras = [key for key in self.keys if shape_meta["obs"][key].get("type", "low_dim") == "rgb"]
         if self.cameras and image_encoder is None:
             raise ValueError(f"obs_encoder: {self.cameras} are images; give it an image_encoder")
-        resize, crop = _per_camera(resize_shape, self.cameras), _per_camera(crop_shape, self.cameras)
+        resize = _per_camera(resize_shape, self.cameras, "resize_shape")
+        crop = _per_camera(crop_shape, self.cameras, "crop_shape")
         self.transforms = nn.ModuleDict(
             {
                 key: ImageTransform(
@@ -75,6 +77,10 @@ class MultiImageObsEncoder(nn.Module):
                 for key in self.cameras
             }
         )
+        if frozen and random_crop == "always":
+            raise ValueError(
+                "frozen: features cannot be computed once with random_crop='always'; choose 'never'"
+            )
         self.shared = share_image_encoder
         self.image_encoders = nn.ModuleDict(self._encoders(image_encoder))
         self.frozen = frozen
@@ -91,9 +97,14 @@ class MultiImageObsEncoder(nn.Module):
         """What happens to a camera's images before its encoder."""
         return cast(ImageTransform, self.transforms[camera])
 
-    def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """Encode `{key: (B, steps, ...)}`, images (B, steps, C, H, W) in [-1, 1], to (B, steps, F)."""
-        seen = {key: self.transforms[key](obs[key].flatten(0, 1)) for key in self.cameras}
+    def forward(self, obs: Mapping[str, Tensor], generator: Generators = None) -> Tensor:
+        """Encode `{key: (B, steps, ...)}`, images (B, steps, C, H, W) in [-1, 1], to (B, steps, F).
+
+        Args:
+            obs: normalised observations.
+            generator: of random crops: None for torch's global one, one generator, or a list with one per row.
+        """
+        seen = {key: self.transforms[key](obs[key], generator).flatten(0, 1) for key in self.cameras}
         encoded = self._encode(seen)
         n_rows, n_steps = obs[self.keys[0]].shape[:2]
         parts = [encoded[key] if key in encoded else obs[key].flatten(0, 1).flatten(1) for key in self.keys]
@@ -109,12 +120,6 @@ class MultiImageObsEncoder(nn.Module):
     def train(self, mode: bool = True) -> "MultiImageObsEncoder":
         """Set training mode, from which a frozen encoder stays away."""
         return super().train(mode and not self.frozen)
-
-    def load_pretrained(self) -> None:
-        """Let the image encoders read their files of weights, if any; called once, before training."""
-        for encoder in self.image_encoders.values():
-            if hasattr(encoder, "load_pretrained"):
-                cast(Callable[[], None], encoder.load_pretrained)()
 
     def decode(self, features: Tensor) -> dict[str, Tensor]:
         """Low-dimensional observations `{key: (B, steps, *shape)}` of features (B, steps, F)."""
@@ -162,10 +167,12 @@ def _built(encoder: Encoder) -> nn.Module:
     return copy.deepcopy(encoder) if isinstance(encoder, nn.Module) else encoder()
 
 
-def _per_camera(choice: Any, cameras: Sequence[str], name: str = "a choice per camera") -> dict[str, Any]:
+def _per_camera(choice: Any, cameras: Sequence[str], name: str) -> dict[str, Any]:
     """One value for each camera, from one for all or a mapping."""
     if not isinstance(choice, Mapping):
         return dict.fromkeys(cameras, choice)
     if set(choice) != set(cameras):
-        raise ValueError(f"{name} must have the cameras {list(cameras)}, got {list(choice)}")
+        raise ValueError(
+            f"{name} must be one for all, or have the cameras {list(cameras)}, got {list(choice)}"
+        )
     return dict(choice)

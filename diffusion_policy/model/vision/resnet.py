@@ -101,7 +101,7 @@ class ResNet(nn.Module):
         self.weights_sha256 = weights_sha256
         norm_layer: Norm = nn.BatchNorm2d if norm == "batch" else _group_norm
         block = Bottleneck if depth == 50 else BasicBlock
-        self.out_channels = STAGE_WIDTHS[-1] * block.expansion
+        self.out_channels, self.stride = STAGE_WIDTHS[-1] * block.expansion, 32
         self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = norm_layer(64)
         self.relu = nn.ReLU(inplace=True)
@@ -134,7 +134,11 @@ class ResNet(nn.Module):
             return
         path = Path(self.weights).expanduser()
         stored = _convolutional_weights(_read_weights(path, self.weights_sha256))
-        wanted = self.state_dict()
+        wanted = {
+            name: value
+            for name, value in self.state_dict().items()
+            if not name.endswith("num_batches_tracked")  # older files lack it, and nothing reads it
+        }
         if not any(name.endswith("running_mean") for name in wanted):  # group norm: convolutions only
             wanted = {name: value for name, value in wanted.items() if value.ndim == 4}
         absent = [name for name in wanted if name not in stored]

@@ -24,11 +24,12 @@ class SpatialSoftmax(nn.Module):
 
     def keypoints(self, features: Tensor) -> Tensor:
         """Positions (N, K, 2) of the keypoints in a feature map (N, C, h, w)."""
-        maps = self.conv(features)  # (N, K, h, w)
+        maps = self.conv(features).float()  # (N, K, h, w)
         height, width = maps.shape[-2:]
         attention = (maps.flatten(2) / self.temperature).softmax(dim=-1).unflatten(-1, (height, width))
-        x = attention.sum(dim=-2) @ _positions(width, maps)
-        y = attention.sum(dim=-1) @ _positions(height, maps)
+        # Not by matrix products, which mixed precision would round to a third of a pixel.
+        x = (attention.sum(dim=-2) * _positions(width, attention)).sum(dim=-1)
+        y = (attention.sum(dim=-1) * _positions(height, attention)).sum(dim=-1)
         return torch.stack((x, y), dim=-1)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def _draw_row(axes: Sequence[Any], view: CameraViews, i: int, name: str) -> None
 
     recorded, evaluated, *augmented = axes
     _show(recorded, view.frames[i], name)
-    left, top, right, bottom = (edge - 0.5 for edge in view.evaluated_box)  # the first pixel's centre is at 0
+    left, top, right, bottom = (edge - 0.5 for edge in view.boxes[i])  # the first pixel's centre is at 0
     box = Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=CROP_COLOR, linewidth=1)
     recorded.add_patch(box)
     _show(evaluated, view.evaluated[i], "acting" if view.keypoints is None else "acting, and keypoints")

@@ -10,6 +10,8 @@ from diffusion_policy.model.vision.image_encoder import ImageEncoder
 from diffusion_policy.model.vision.multi_image_obs_encoder import MultiImageObsEncoder
 from diffusion_policy.model.vision.spatial_softmax import SpatialSoftmax
 
+Box = tuple[float, float, float, float]
+
 
 @dataclass(frozen=True)
 class CameraViews:
@@ -19,7 +21,7 @@ class CameraViews:
         camera: Its key.
         frames: As recorded, (N, C, H, W).
         evaluated: What the network sees when the policy acts, (N, C, h, w).
-        evaluated_box: Where in the frame that is: left, top, right, bottom.
+        boxes: Where in each frame that is: left, top, right, bottom.
         augmented: What it sees while training, (A, N, C, h, w).
         resize_shape: (h, w) of the resized frame, before the crop; None where the size is kept.
         crop_share: Share of the frame that the crop keeps.
@@ -30,7 +32,7 @@ class CameraViews:
     camera: str
     frames: Tensor
     evaluated: Tensor
-    evaluated_box: tuple[float, float, float, float]
+    boxes: list[Box]
     augmented: Tensor
     resize_shape: tuple[int, int] | None
     crop_share: float
@@ -74,15 +76,15 @@ def _views(
 ) -> CameraViews:
     transform = encoder.transform(camera)
     encoder.eval()
-    evaluated, box = _seen_and_where(transform.view, frames)
-    keypoints = _keypoints(encoder, camera, frames) if with_keypoints else None
+    evaluated, boxes = _seen_and_where(transform.view, frames)
+    keypoints = _keypoints(encoder, camera, evaluated) if with_keypoints else None
     encoder.train()
     augmented = torch.stack([_seen_and_where(transform.view, frames)[0] for _ in range(n_augmented)])
     return CameraViews(
         camera=camera,
         frames=frames,
         evaluated=evaluated,
-        evaluated_box=box,
+        boxes=boxes,
         augmented=augmented,
         resize_shape=transform.resize_shape,
         crop_share=transform.crop_share,
@@ -90,10 +92,8 @@ def _views(
     )
 
 
-def _seen_and_where(
-    view: Callable[[Tensor], Tensor], frames: Tensor
-) -> tuple[Tensor, tuple[float, float, float, float]]:
-    """What `view` makes of the frames, and the box of the first frame that it shows.
+def _seen_and_where(view: Callable[[Tensor], Tensor], frames: Tensor) -> tuple[Tensor, list[Box]]:
+    """What `view` makes of the frames, and the box of each frame that it shows.
 
     Two more channels hold each pixel's x and y: where they end up says what was shown, whatever `view` does.
     """
@@ -101,9 +101,11 @@ def _seen_and_where(
     x = (torch.arange(width) + 0.5).expand(n_frames, 1, height, width)
     y = (torch.arange(height) + 0.5)[:, None].expand(n_frames, 1, height, width)
     seen = view(torch.cat([frames, x, y], dim=1))
-    left, right = _ends(seen[0, -2, 0], width)
-    top, bottom = _ends(seen[0, -1, :, 0], height)
-    return seen[:, :-2].clamp(0, 1), (left, top, right, bottom)
+    boxes: list[Box] = []
+    for x_seen, y_seen in zip(seen[:, -2], seen[:, -1], strict=True):
+        (left, right), (top, bottom) = _ends(x_seen[0], width), _ends(y_seen[:, 0], height)
+        boxes.append((left, top, right, bottom))
+    return seen[:, :-2].clamp(0, 1), boxes
 
 
 def _ends(centers: Tensor, length: int) -> tuple[float, float]:
@@ -113,15 +115,18 @@ def _ends(centers: Tensor, length: int) -> tuple[float, float]:
     return max(first - half, 0), min(last + half, length)
 
 
-def _keypoints(encoder: MultiImageObsEncoder, camera: str, frames: Tensor) -> Tensor | None:
-    """Keypoints (N, K, 2) as shares of the seen image's width and height."""
+def _keypoints(encoder: MultiImageObsEncoder, camera: str, seen: Tensor) -> Tensor | None:
+    """Keypoints (N, K, 2) in images (N, C, h, w), as shares of their width and height."""
     network = encoder.image_encoder(camera)
     if not isinstance(network, ImageEncoder) or not isinstance(network.pool, SpatialSoftmax):
         return None
-    features = network.backbone(encoder.transform(camera)(2 * frames - 1))  # (N, C, h, w)
-    places = torch.tensor([features.shape[-1], features.shape[-2]])
-    # -1 and 1 are the centres of the outermost places.
-    return ((network.pool.keypoints(features) + 1) / 2 * (places - 1) + 0.5) / places
+    features = network.backbone(encoder.transform(camera).normalized(2 * seen - 1))
+    n_places = torch.tensor([features.shape[-1], features.shape[-2]])
+    place = (network.pool.keypoints(features) + 1) / 2 * (n_places - 1)  # counted from 0
+    size = torch.tensor([seen.shape[-1], seen.shape[-2]])
+    # Place i of a padded, strided network is around pixel i * stride.
+    stride = getattr(network.backbone, "stride", size / n_places)
+    return (place * stride + 0.5) / size
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -36,6 +36,7 @@ dataset:
   max_train_episodes: null
   action_key: {action_key}
   cache_dir: {cache_dir}
+  image_storage: memory       # or disk: see docs/guides/cameras.md
 
 env_runner: null              # no simulator: no rollouts; see docs/guides/a-new-task.md to add one
 """

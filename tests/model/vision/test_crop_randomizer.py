@@ -68,6 +68,28 @@ def test_both_ways_of_cropping_agree():
     assert torch.equal(crop._crop(images, top, left), crop._gather(images, top, left))
 
 
+def test_places_are_drawn_as_by_the_original():
+    """First the rows of all images, then the columns: floor(U * (H - h)), floor(U * (W - w))."""
+    images = torch.rand(3, 2, 3, 9, 12)
+    torch.manual_seed(5)
+    cropped = CropRandomizer((4, 5), last_place=False)(images).flatten(0, 1)
+    torch.manual_seed(5)
+    tops, lefts = (torch.rand(6, 1) * 5).long(), (torch.rand(6, 1) * 7).long()
+    for image, crop, top, left in zip(images.flatten(0, 1), cropped, tops, lefts, strict=True):
+        assert torch.equal(crop, image[:, top : top + 4, left : left + 5])
+
+
+def test_a_row_with_its_own_generator_has_its_own_places():
+    crop = CropRandomizer((4, 4), random="always").eval()
+    images = torch.rand(3, 2, 1, 30, 30)
+    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2, 3)]
+    state = torch.get_rng_state()
+    together = crop(images, generators)
+    alone = crop(images[1:2], [torch.Generator().manual_seed(2)])
+    assert torch.equal(together[1:2], alone)
+    assert torch.equal(torch.get_rng_state(), state), "the global generator is left alone"
+
+
 def test_refusals():
     with pytest.raises(ValueError, match=r"crop_shape \(9, 2\) is larger than the images \(6, 6\)"):
         CropRandomizer((9, 2))(places(6, 6))

@@ -150,7 +150,11 @@ class Maps(nn.Module):
             {"image_encoder": {"wrist": Maps(), "front": Maps()}, "share_image_encoder": True},
             "needs one image_encoder",
         ),
-        ({"image_encoder": MeanColour(), "crop_shape": {"left": [8, 8]}}, r"got \['left'\]"),
+        (
+            {"image_encoder": MeanColour(), "crop_shape": {"left": [8, 8]}},
+            r"crop_shape must .* got \['left'\]",
+        ),
+        ({"image_encoder": MeanColour(), "frozen": True, "random_crop": "always"}, "choose 'never'"),
     ],
 )
 def test_refusals(arguments, message):

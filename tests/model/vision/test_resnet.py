@@ -52,6 +52,7 @@ def _torchvision_file(path: Path, depth: int = 18) -> dict[str, torch.Tensor]:
         "fc.weight": torch.zeros(1000, 512),
         "fc.bias": torch.zeros(1000),
     }
+    weights = {name: value for name, value in weights.items() if "num_batches" not in name}  # as of 2017
     torch.save(weights, path)
     return weights
 
@@ -62,7 +63,7 @@ def test_torchvisions_file(tmp_path):
     assert not torch.equal(resnet.conv1.weight, stored["conv1.weight"]), "the constructor reads no file"
     resnet.load_pretrained()
     for name, value in resnet.state_dict().items():
-        assert torch.equal(value, stored[name]), name
+        assert "num_batches" in name or torch.equal(value, stored[name]), name
 
 
 def test_r3ms_file(tmp_path):
