@@ -189,3 +189,20 @@ def complaint(*arguments: object) -> str:
     with pytest.raises(SystemExit) as error:
         data_main([str(argument) for argument in arguments])
     return str(error.value.code)
+
+
+def test_an_earlier_picture_is_replaced_on_demand(
+    task: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "sees.png"
+    output.write_bytes(b"earlier")
+    assert "add --overwrite" in complaint("preview", *task, "-o", output)
+    crop = "obs_encoder.crop_shape={front:[90,90],wrist:null}"
+    assert "camera 'front': crop_shape (90, 90) is larger" in complaint(
+        "preview", *task, crop, "-o", output, "--overwrite"
+    )
+    assert output.read_bytes() == b"earlier"
+    data_main(["preview", *task, "-o", str(output), "--overwrite"])
+    assert f"wrote {output}" in capsys.readouterr().out
+    assert output.read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in tmp_path.iterdir()] == ["sees.png"]

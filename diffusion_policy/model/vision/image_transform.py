@@ -130,7 +130,7 @@ def _crop_shape(crop: Sequence[int] | float, image: Sequence[int]) -> tuple[int,
     height, width = _pair("crop_shape", crop)
     if height > image[0] or width > image[1]:
         raise ValueError(
-            f"crop_shape {(height, width)} is larger than the image {tuple(image)}; choose a smaller one"
+            f"crop_shape {(height, width)} is larger than the (resized) image {tuple(image)}; choose a smaller one"
         )
     return height, width
 

@@ -69,14 +69,14 @@ class MultiImageObsEncoder(nn.Module):
             raise ValueError(f"obs_encoder: {self.cameras} are images; give it an image_encoder")
         resize = _per_camera(resize_shape, self.cameras, "resize_shape")
         crop = _per_camera(crop_shape, self.cameras, "crop_shape")
-        self.transforms = nn.ModuleDict(
-            {
-                key: ImageTransform(
+        self.transforms = nn.ModuleDict()
+        for key in self.cameras:
+            try:
+                self.transforms[key] = ImageTransform(
                     self.shapes[key], resize[key], crop[key], random_crop, pixel_norm, antialias, last_place
                 )
-                for key in self.cameras
-            }
-        )
+            except ValueError as error:
+                raise ValueError(f"obs_encoder, camera {key!r}: {error}") from error
         if frozen and random_crop == "always":
             raise ValueError(
                 "frozen: features cannot be computed once with random_crop='always'; choose 'never'"

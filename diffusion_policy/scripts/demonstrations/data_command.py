@@ -110,23 +110,32 @@ def _add_preview(commands: Any) -> None:
     parser.add_argument("--config-dir", type=Path, help="as of train.py")
     parser.add_argument("--trust-target", action="append", default=[], help="a name the checkpoint may build")
     parser.add_argument("-o", "--output", type=Path, default=Path("preview.png"), help="default: preview.png")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier picture")
     parser.add_argument("--keys", nargs="+", help="arrays of demonstrations to draw; default: all")
     parser.add_argument("--n_episodes", type=int, default=3, help="default: 3")
 
 
 def _preview(options: argparse.Namespace) -> None:
-    if options.trained is not None or options.config_dir is not None or _are_overrides(options.path):
-        lines = _preview_policy(options)
-    elif len(options.path) == 1:
-        from diffusion_policy.scripts.demonstrations.preview import preview
+    wanted: Path = options.output
+    if options.overwrite and wanted.is_file():
+        options.output = wanted.with_stem(f".{wanted.stem}-new")  # so that a failure leaves the earlier one
+        options.output.unlink(missing_ok=True)
+    lines = _preview_lines(options)
+    options.output.replace(wanted)
+    print("\n".join([*lines, f"wrote {wanted}"]))
 
-        preview(options.path[0], options.output, options.keys, options.n_episodes)
-        lines = []
-    else:
+
+def _preview_lines(options: argparse.Namespace) -> list[str]:
+    if options.trained is not None or options.config_dir is not None or _are_overrides(options.path):
+        return _preview_policy(options)
+    if len(options.path) != 1:
         raise ValueError(
             f"give one path of demonstrations, --run, or words of a training; got {options.path}"
         )
-    print("\n".join([*lines, f"wrote {options.output}"]))
+    from diffusion_policy.scripts.demonstrations.preview import preview
+
+    preview(options.path[0], options.output, options.keys, options.n_episodes)
+    return []
 
 
 def _preview_policy(options: argparse.Namespace) -> list[str]:

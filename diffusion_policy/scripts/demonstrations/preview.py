@@ -39,7 +39,7 @@ def preview(
     """
     output = Path(output).expanduser()
     if output.exists():  # before anything is read
-        raise FileExistsError(f"{output} exists already; remove it or choose another name")
+        raise FileExistsError(f"{output} exists already; choose another name, or add --overwrite")
     if n_episodes < 1:
         raise ValueError(f"n_episodes must be at least 1, got {n_episodes}")
     buffer = load_episodes(path, keys)

@@ -92,7 +92,7 @@ def preview_config(
 
 def _check(output: str | PathLike[str], n_frames: int) -> None:
     if Path(output).expanduser().exists():  # before anything is read
-        raise FileExistsError(f"{output} exists already; remove it or choose another name")
+        raise FileExistsError(f"{output} exists already; choose another name, or add --overwrite")
     if n_frames < 1:
         raise ValueError(f"n_episodes must be at least 1, got {n_frames}")
 

@@ -60,8 +60,8 @@ def test_a_squashing_resize_warns():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"crop_shape": [9, 4]}, r"crop_shape \(9, 4\) is larger than the image \(8, 8\)"),
-        ({"resize_shape": [4, 4], "crop_shape": [5, 5]}, r"larger than the image \(4, 4\)"),
+        ({"crop_shape": [9, 4]}, r"crop_shape \(9, 4\) is larger than the \(resized\) image \(8, 8\)"),
+        ({"resize_shape": [4, 4], "crop_shape": [5, 5]}, r"larger than the \(resized\) image \(4, 4\)"),
         ({"crop_shape": [4]}, "two positive integers"),
         ({"crop_shape": 1.5}, r"share in \(0, 1\]"),
         ({"resize_shape": [0, 4]}, "resize_shape must be two positive"),
