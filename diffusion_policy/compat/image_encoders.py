@@ -9,10 +9,9 @@ from torch import nn
 
 from diffusion_policy.model.vision.image_encoder import ImageEncoder
 from diffusion_policy.model.vision.multi_image_obs_encoder import MultiImageObsEncoder
-from diffusion_policy.model.vision.resnet import ResNet
+from diffusion_policy.model.vision.resnet import ResNet, group_norm
 from diffusion_policy.model.vision.spatial_softmax import SpatialSoftmax
 
-CHANNELS_PER_GROUP = 16
 N_KEYPOINTS, FEATURE_DIM = 32, 64
 
 
@@ -100,6 +99,5 @@ def _with_group_norm(models: Any) -> Any:
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.BatchNorm2d):
-                norm = nn.GroupNorm(child.num_features // CHANNELS_PER_GROUP, child.num_features)
-                setattr(parent, name, norm)
+                setattr(parent, name, group_norm(child.num_features))
     return model

@@ -99,7 +99,7 @@ class ResNet(nn.Module):
             raise ValueError(f"norm must be 'group' or 'batch', got {norm!r}")
         self.weights = weights
         self.weights_sha256 = weights_sha256
-        norm_layer: Norm = nn.BatchNorm2d if norm == "batch" else _group_norm
+        norm_layer: Norm = nn.BatchNorm2d if norm == "batch" else group_norm
         block = Bottleneck if depth == 50 else BasicBlock
         self.out_channels, self.stride = STAGE_WIDTHS[-1] * block.expansion, 32
         self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
@@ -156,7 +156,8 @@ class ResNet(nn.Module):
             value.copy_(stored[name])
 
 
-def _group_norm(channels: int) -> nn.Module:
+def group_norm(channels: int) -> nn.Module:
+    """GroupNorm of 16 channels per group."""
     return nn.GroupNorm(channels // CHANNELS_PER_GROUP, channels)
 
 
