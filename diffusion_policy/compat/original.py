@@ -1,9 +1,8 @@
 """What the original implementation's class names, constructor arguments and weights mean here.
 
 One table maps a dotted name of real-stanford/diffusion_policy (and of the diffusers schedulers its configs
-name) to a function that builds our object from the original's arguments; another maps weight names. A load is
-strict after the
-map: a weight without a home, or a home without a weight, is an error.
+name) to a function that builds our object from the original's arguments; `weight_names.py` maps those of weights.
+A load is strict after the map: a weight without a home, or a home without a weight, is an error.
 """
 
 import re

@@ -187,6 +187,7 @@ class SequenceDataset:
         return self._gather(positions[:, :obs_steps], positions)
 
     def _feature_batch(self, rows: np.ndarray | Tensor, obs_steps: int) -> Sample:
+        """`batch` with the cached features (B, obs_steps, F) in place of observations."""
         positions = self._positions(rows, obs_steps)
         features = self._features["features"][positions[:, :obs_steps]]
         return {"features": features, "action": self._read("action", positions)}
