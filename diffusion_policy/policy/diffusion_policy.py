@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from diffusion_policy.common.noise import Generators, own_rows, randn
-from diffusion_policy.model.diffusion.noise_schedule import NoiseSchedule
+from diffusion_policy.model.diffusion.noise_schedule import ForwardProcess
+from diffusion_policy.model.diffusion.regression import Regression
 from diffusion_policy.model.diffusion.samplers import Denoise, Sampler
 from diffusion_policy.model.vision.multi_image_obs_encoder import MultiImageObsEncoder
 from diffusion_policy.policy.base_policy import BasePolicy, Demonstrations
@@ -30,7 +31,8 @@ class DiffusionPolicy(BasePolicy):
         n_action_steps: executed steps Ta; the first one is at index `To - 1` of the prediction.
         model: the denoiser's class with its sizes but for those that `conditioning` knows (a Hydra partial).
         conditioning: how observations reach the denoiser.
-        noise_schedule: forward process and objective.
+        noise_schedule: forward process and objective: `NoiseSchedule` (diffusion), `RectifiedFlow` (flow matching),
+            `MinimalIterative` or `Regression`.
         sampler: from noise to a trajectory, a function of `model.diffusion.samplers` (a Hydra partial).
         obs_encoder: from normalised observations to features (B, steps, F); None concatenates low-dimensional
             ones.
@@ -49,7 +51,7 @@ class DiffusionPolicy(BasePolicy):
         n_action_steps: int,
         model: Callable[..., nn.Module],
         conditioning: Conditioning,
-        noise_schedule: NoiseSchedule,
+        noise_schedule: ForwardProcess | Regression,
         sampler: Sampler,
         obs_encoder: nn.Module | None = None,
         clip_sample: bool = True,
@@ -136,6 +138,9 @@ class DiffusionPolicy(BasePolicy):
         error = functional.mse_loss(prediction, target, reduction="none")  # (B, T, D)
         if condition.mask is not None:
             error = error.masked_fill(condition.mask, 0)
+        weight = self.noise_schedule.loss_weight(timestep)
+        if weight is not None:
+            error = error * weight[:, None, None]
         loss = error.mean()
         return loss, {"loss": loss.detach()}
 
