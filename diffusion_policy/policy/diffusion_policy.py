@@ -15,6 +15,7 @@ from diffusion_policy.model.vision.multi_image_obs_encoder import MultiImageObsE
 from diffusion_policy.policy.base_policy import BasePolicy, Demonstrations
 from diffusion_policy.policy.checked_obs import checked_obs
 from diffusion_policy.policy.conditioning import Condition, Conditioning, GlobalConditioning
+from diffusion_policy.policy.consistency_distillation import ConsistencyDistillation
 
 
 class DiffusionPolicy(BasePolicy):
@@ -41,6 +42,7 @@ class DiffusionPolicy(BasePolicy):
         first_action_step: index of the first executed step; None is `To - 1`. Only checkpoints of the
             original need another.
         obs_encoder_lr: learning rate of the observation encoder; None is the optimizer's, as for the denoiser.
+        distillation: learn from a trained policy instead of the demonstrated actions, to sample in one step.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class DiffusionPolicy(BasePolicy):
         pred_action_steps_only: bool = False,
         first_action_step: int | None = None,
         obs_encoder_lr: float | None = None,
+        distillation: ConsistencyDistillation | None = None,
     ):
         super().__init__(shape_meta, horizon, n_obs_steps, n_action_steps)
         if first_action_step is not None:
@@ -82,6 +85,7 @@ class DiffusionPolicy(BasePolicy):
         self.clip_sample = clip_sample
         self.pred_action_steps_only = pred_action_steps_only
         self.obs_encoder_lr = obs_encoder_lr
+        self.distillation = distillation
 
     @property
     def n_train_obs_steps(self) -> int:
@@ -94,7 +98,13 @@ class DiffusionPolicy(BasePolicy):
         return bool(getattr(self.obs_encoder, "frozen", False))
 
     def fit(self, dataset: Demonstrations) -> None:
-        """Fit the normaliser, and let networks of the encoder read their files of weights, where they have any."""
+        """Fit the normaliser, and let networks of the encoder read their files of weights, where they have any.
+
+        With `distillation`, take all that from the teacher.
+        """
+        if self.distillation is not None:
+            self.distillation.start(self)
+            return
         super().fit(dataset)
         for module in self.obs_encoder.modules():
             if hasattr(module, "load_pretrained"):
@@ -125,15 +135,18 @@ class DiffusionPolicy(BasePolicy):
         features = batch["features"] if "features" in batch else self.encode(batch["obs"])
         actions = self._executed_part(self.normalizer["action"].normalize(batch["action"]))
         clean = self.conditioning.trajectory(actions, features)  # (B, T, D)
-        condition = self._condition(features)
+        condition = self.condition(features)
 
         noise = own_rows(lambda n: torch.randn((n, *clean.shape[1:]), device=clean.device), len(clean))
         n_timesteps = self.noise_schedule.num_train_timesteps
         timestep = own_rows(lambda n: torch.randint(0, n_timesteps, (n,), device=clean.device), len(clean))
 
         noisy = self.noise_schedule.add_noise(clean, noise, timestep)
-        target = self.noise_schedule.target(clean, noise, timestep)
         noisy = condition.with_known_values(noisy)
+        if self.distillation is None:
+            target = self.noise_schedule.target(clean, noise, timestep)
+        else:
+            target = self.distillation.target(self, batch, noisy, timestep, condition)
         prediction = self.model(noisy, timestep, **condition.denoiser_kwargs)
         error = functional.mse_loss(prediction, target, reduction="none")  # (B, T, D)
         if condition.mask is not None:
@@ -170,7 +183,7 @@ class DiffusionPolicy(BasePolicy):
             ValueError: an argument has the wrong shape, or an observation is not finite; names it.
         """
         obs = checked_obs(obs, self.shape_meta, self.n_obs_steps)
-        condition = self._condition(self.encode(obs, generator))
+        condition = self.condition(self.encode(obs, generator))
         if committed is not None:
             self._check_committed(committed, n_rows=condition.shape[0])
             first = 0 if self.pred_action_steps_only else self.first_action_step
@@ -226,7 +239,8 @@ class DiffusionPolicy(BasePolicy):
             return self.obs_encoder(normalized, generator)
         return self.obs_encoder(normalized)
 
-    def _condition(self, features: Tensor) -> Condition:
+    def condition(self, features: Tensor) -> Condition:
+        """What the denoiser is told, given `features` (B, steps, F) of the observations (see `encode`)."""
         n_steps = self.n_action_steps if self.pred_action_steps_only else self.horizon
         return self.conditioning.condition(features, n_steps, self.n_obs_steps, self.action_dim)
 

@@ -9,6 +9,7 @@ import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
+from diffusion_policy.common.checkpoint import CheckpointStore
 from diffusion_policy.common.evaluation_seeds import SELECTION_SEEDS, TEST_SEEDS
 from diffusion_policy.common.instantiate import instantiate
 from diffusion_policy.policy.base_policy import BasePolicy
@@ -36,9 +37,20 @@ def composed(data: Path, *overrides: str) -> dict[str, Any]:
 def built(data: Path, *overrides: str) -> tuple[BasePolicy, Any]:
     config = composed(data, *overrides)
     dataset = instantiate(config["task"]["dataset"])
+    if "distillation" in config["policy"]:
+        config["policy"]["distillation"]["teacher"] = teacher(data, dataset, *overrides)
     policy = instantiate(config["policy"])
     policy.fit(dataset)
     return policy, dataset
+
+
+def teacher(data: Path, dataset: Any, *overrides: str) -> str:
+    """An untrained diffusion policy of the same sizes, saved where the demonstrations are."""
+    config = composed(data, *overrides, "policy=diffusion_unet")
+    policy = instantiate(config["policy"])
+    policy.fit(dataset)
+    checkpoints = CheckpointStore(data.parent / f"teacher_{config['task']['name']}", "val_loss")
+    return str(checkpoints.save(0, config, policy.state_dict(), {}, {}).path)
 
 
 @pytest.mark.parametrize("task", ["pusht_lowdim", "pusht_image"])

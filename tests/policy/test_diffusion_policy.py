@@ -93,7 +93,7 @@ def test_rows_are_independent_up_to_rounding(conditioning, prediction_type, samp
 
     def sample(rows: slice) -> Tensor:
         seeds = list(range(B))[rows]
-        return policy.conditional_sample(policy._condition(features[rows]), generator=generators(*seeds))
+        return policy.conditional_sample(policy.condition(features[rows]), generator=generators(*seeds))
 
     together = sample(slice(0, B))
     for row in range(B):

@@ -84,9 +84,13 @@ class ForwardProcess(nn.Module):
         """Weight (B,) of each row's squared error; None is 1 for all."""
         return None
 
-    def clean_and_noise(self, prediction: Tensor, noisy: Tensor, timestep: int) -> tuple[Tensor, Tensor]:
-        """Convert a prediction at `timestep` to the clean trajectory and the noise, each (B, T, D)."""
-        alpha, sigma = self.levels[timestep]
+    def clean_and_noise(
+        self, prediction: Tensor, noisy: Tensor, timestep: int | Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Convert a prediction at `timestep`, one or (B,), to the clean trajectory and the noise, each (B, T, D)."""
+        alpha: float | Tensor
+        sigma: float | Tensor
+        alpha, sigma = self.levels[timestep] if isinstance(timestep, int) else self._at(timestep)
         if self.prediction_type == "epsilon":
             return (noisy - sigma * prediction) / alpha, prediction
         if self.prediction_type == "sample":
@@ -137,7 +141,9 @@ class NoiseSchedule(ForwardProcess):
         super().__init__(alphas_cumprod**0.5, (1 - alphas_cumprod) ** 0.5, prediction_type)
         self.betas = betas  # (N,); these two stay on the CPU
         self.alphas_cumprod = alphas_cumprod  # (N,)
-        self.levels = [(power**0.5, (1 - power) ** 0.5) for power in alphas_cumprod.tolist()]  # roots in float64
+        self.levels = [
+            (power**0.5, (1 - power) ** 0.5) for power in alphas_cumprod.tolist()
+        ]  # roots in float64
 
     def added_variance(self, timestep: int, cleaner: int) -> float:
         """`1 - abar_t / abar_s` in float32, as published numbers were sampled with."""

@@ -119,7 +119,9 @@ def sample_ddpm(
     spans = _spans(schedule, steps, spacing)
     if respacing == "diffusers-0.11":
         if not isinstance(schedule, NoiseSchedule):
-            raise ValueError(f"respacing 'diffusers-0.11' needs a NoiseSchedule, got {type(schedule).__name__}")
+            raise ValueError(
+                f"respacing 'diffusers-0.11' needs a NoiseSchedule, got {type(schedule).__name__}"
+            )
         # The tables that library read: they differ in the last bits.
         betas = schedule.betas.tolist()
         spans = [_span(schedule, span.t, span.t - 1)._replace(added_variance=betas[span.t]) for span in spans]

@@ -1,0 +1,123 @@
+"""From a trained policy to one that needs a single denoiser call."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from diffusion_policy.model.diffusion.noise_schedule import ForwardProcess
+from diffusion_policy.policy.conditioning import Condition
+from diffusion_policy.policy.load_policy import load_policy
+
+if TYPE_CHECKING:
+    from diffusion_policy.policy.diffusion_policy import DiffusionPolicy
+
+
+class ConsistencyDistillation:
+    """Learn to predict, from any noisy trajectory, where the teacher's probability flow ends.
+
+    Song et al. 2023, algorithm 2: one step of the teacher's DDIM leads from x_t to a cleaner x_s, from which the student
+    must predict the same end. Its target is therefore its own prediction from x_s, without gradient and without
+    averaging (Song & Dhariwal 2024, section 3.2), and at the clean end the teacher's. As each prediction is anchored
+    there, the network needs no skip connection to be right at t = 0.
+
+    The student begins with the teacher's weights and keeps its normaliser. The teacher is read when the training
+    begins, and is no part of the student: its checkpoint is not needed later.
+
+    Args:
+        teacher: a checkpoint's folder, or a run's (its latest); None in a policy that is not trained further.
+        steps: number of steps in which the teacher's flow is followed; at most its diffusion steps.
+    """
+
+    def __init__(self, teacher: str | None = None, steps: int = 20):
+        if steps < 1:
+            raise ValueError(f"distillation.steps must be at least 1, got {steps}")
+        self.teacher_path = teacher
+        self.steps = steps
+        self._teacher: DiffusionPolicy | None = None
+
+    def start(self, student: "DiffusionPolicy") -> None:
+        """Give `student` the teacher's weights and normaliser.
+
+        Raises:
+            FileNotFoundError: there is no checkpoint at `teacher`.
+            ValueError: the teacher has other sizes, or does not denoise as the student does; says what differs.
+        """
+        teacher = self.teacher(student)
+        try:
+            student.load_state_dict(teacher.state_dict())
+        except RuntimeError as error:
+            raise ValueError(
+                f"distillation.teacher {self.teacher_path} has other sizes than the policy: train with its model, "
+                f"horizon and observations. {error}"
+            ) from error
+
+    def target(
+        self,
+        student: "DiffusionPolicy",
+        batch: Mapping[str, Any],
+        noisy: Tensor,
+        timestep: Tensor,
+        condition: Condition,
+    ) -> Tensor:
+        """Clean trajectory (B, T, D) that `student` should predict.
+
+        Args:
+            student: the policy in training.
+            batch: as for `compute_loss`.
+            noisy: (B, T, D) at `timestep` (B,).
+            condition: the student's.
+        """
+        teacher = self.teacher(student)
+        schedule = _forward_process(teacher)
+        cleaner = timestep - max(
+            1, schedule.num_train_timesteps // self.steps
+        )  # (B,), -1 and less: the clean end
+        with torch.no_grad():
+            features = batch["features"] if "features" in batch else teacher.encode(batch["obs"])
+            teacher_condition = teacher.condition(features)
+            prediction = teacher.model(noisy, timestep, **teacher_condition.denoiser_kwargs)
+            end, noise = schedule.clean_and_noise(prediction, noisy, timestep)
+            if teacher.clip_sample:
+                end = end.clamp(-1, 1)
+            is_end = (cleaner < 0)[:, None, None]
+            cleaner = cleaner.clamp(min=0)
+            cleaner_noisy = condition.with_known_values(schedule.add_noise(end, noise, cleaner))
+            own = student.model(cleaner_noisy, cleaner, **condition.denoiser_kwargs)
+            return torch.where(is_end, end, own.clamp(-1, 1) if student.clip_sample else own)
+
+    def teacher(self, student: "DiffusionPolicy") -> "DiffusionPolicy":
+        """The teacher in eval mode, read once, on the student's device."""
+        if self._teacher is None:
+            if self.teacher_path is None:
+                raise ValueError(
+                    "distillation needs a trained policy: policy.distillation.teacher=RUN, its folder"
+                )
+            teacher = load_policy(self.teacher_path, str(student.device))
+            _check_fit(teacher, student, self.steps)
+            self._teacher = teacher.requires_grad_(False)  # type: ignore[assignment]
+        assert self._teacher is not None, "it was read above"
+        return self._teacher
+
+
+def _forward_process(policy: "DiffusionPolicy") -> ForwardProcess:
+    assert isinstance(policy.noise_schedule, ForwardProcess), "checked when the teacher was read"
+    return policy.noise_schedule
+
+
+def _check_fit(teacher: Any, student: "DiffusionPolicy", steps: int) -> None:
+    process = getattr(teacher, "noise_schedule", None)
+    if not isinstance(process, ForwardProcess):
+        raise ValueError(
+            f"distillation.teacher must denoise, got a {type(teacher).__name__} without noise schedule"
+        )
+    own = student.noise_schedule
+    if not isinstance(own, ForwardProcess) or own.prediction_type != "sample" or own.levels != process.levels:
+        raise ValueError(
+            "distillation needs noise_schedule.prediction_type=sample, and otherwise the teacher's noise schedule"
+        )
+    if steps > process.num_train_timesteps:
+        raise ValueError(
+            f"distillation.steps must be at most the teacher's {process.num_train_timesteps} diffusion steps, got {steps}"
+        )
