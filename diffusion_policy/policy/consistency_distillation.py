@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class ConsistencyDistillation:
     """Learn to predict, from any noisy trajectory, where the teacher's probability flow ends.
 
-    Song et al. 2023, algorithm 2: one step of the teacher's DDIM leads from x_t to a cleaner x_s, from which the student
-    must predict the same end. Its target is therefore its own prediction from x_s, without gradient and without
+    Song et al. 2023, algorithm 2: one step of the teacher's DDIM leads from x_t to a cleaner x_s, from which the
+    student must predict the same end. Its target is therefore its own prediction from x_s, without gradient and without
     averaging (Song & Dhariwal 2024, section 3.2), and at the clean end the teacher's. As each prediction is anchored
     there, the network needs no skip connection to be right at t = 0.
 
@@ -119,5 +119,6 @@ def _check_fit(teacher: Any, student: "DiffusionPolicy", steps: int) -> None:
         )
     if steps > process.num_train_timesteps:
         raise ValueError(
-            f"distillation.steps must be at most the teacher's {process.num_train_timesteps} diffusion steps, got {steps}"
+            f"distillation.steps must be at most the teacher's {process.num_train_timesteps} diffusion steps, "
+            f"got {steps}"
         )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusion_policy.model.diffusion.conditional_unet1d import ConditionalUnet1D
 from diffusion_policy.model.diffusion.noise_schedule import NoiseSchedule, RectifiedFlow
-from diffusion_policy.model.diffusion.samplers import sample_ddim
+from diffusion_policy.model.diffusion.samplers import sample_consistency, sample_ddim
 from diffusion_policy.policy import consistency_distillation
 from diffusion_policy.policy.consistency_distillation import ConsistencyDistillation
 from diffusion_policy.policy.diffusion_policy import DiffusionPolicy
@@ -86,6 +86,7 @@ def test_one_call_comes_near_the_end_of_the_teachers_flow(monkeypatch: pytest.Mo
     teacher = tiny_policy(model=network, sampler="ddim")
     student = student_of(monkeypatch, teacher, model=network)
     student.fit(None)  # type: ignore[arg-type]
+    student.sampler = partial(sample_consistency, steps=1)
     teacher.sampler = partial(sample_ddim, steps=5, spacing="trailing")
     obs = observations(64)
     noise = torch.randn(64, 8, 2, generator=generators(5)[0])

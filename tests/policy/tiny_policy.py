@@ -10,7 +10,13 @@ from diffusion_policy.model.common.normalizer import LinearNormalizer
 from diffusion_policy.model.diffusion.conditional_unet1d import ConditionalUnet1D
 from diffusion_policy.model.diffusion.noise_schedule import NoiseSchedule
 from diffusion_policy.model.diffusion.regression import Regression, sample_regression
-from diffusion_policy.model.diffusion.samplers import sample_consistency, sample_ddim, sample_ddpm
+from diffusion_policy.model.diffusion.samplers import (
+    sample_consistency,
+    sample_ddim,
+    sample_ddpm,
+    sample_dpm_solver,
+    sample_heun,
+)
 from diffusion_policy.policy.conditioning import (
     GlobalConditioning,
     InpaintConditioning,
@@ -31,7 +37,9 @@ CONDITIONINGS = {
 SAMPLERS = {
     "ddpm": partial(sample_ddpm, steps=None),
     "ddim": partial(sample_ddim, steps=5),
-    "consistency": partial(sample_consistency, steps=1),
+    "dpm-solver": partial(sample_dpm_solver, steps=5),
+    "heun": partial(sample_heun, steps=3),
+    "consistency": partial(sample_consistency, steps=3),
     "ddim-eta": partial(sample_ddim, steps=5, eta=1.0),
 }
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")

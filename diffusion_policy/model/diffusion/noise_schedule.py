@@ -154,7 +154,7 @@ class NoiseSchedule(ForwardProcess):
 class RectifiedFlow(ForwardProcess):
     """Flow matching on straight lines: `x_t = (1 - t) x_0 + t eps`, with velocity `eps - x_0`.
 
-    Liu et al. 2023, eqn. 1, and Lipman et al. 2023, eqn. 20, with time running from data to noise, at `t = 1/N, ..., 1`.
+    Liu et al. 2023, eqn. 1, and Lipman et al. 2023, eqn. 20, with time running from data to noise: `t = 1/N, ..., 1`.
     A step of DDIM is Euler's here, and `sample_heun` is Heun's.
 
     Args:

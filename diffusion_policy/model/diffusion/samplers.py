@@ -2,15 +2,14 @@
 
 Every sampler has the form `sampler(denoise, schedule, x, steps=..., generator=...)`, where `x` (B, T, D) is standard
 normal noise and `denoise(x, t)` returns the denoiser's (clean trajectory, noise) at diffusion step `t`. Clipping and
-known values live in `denoise`; so every sampler can in-paint, and a checkpoint runs with any of them. In YAML a sampler
-is a Hydra partial.
+known values live in `denoise`; so every sampler can in-paint, and a checkpoint runs with any of them. In YAML a
+sampler is a Hydra partial.
 """
 
 import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
-import torch
 from torch import Tensor, nn
 
 from diffusion_policy.common.noise import Generators, randn
@@ -52,8 +51,8 @@ def spaced_timesteps(
 ) -> list[int]:
     """Diffusion steps, from noisy to clean; None takes all N.
 
-    `leading`: `(steps - 1) * (N // steps), ..., N // steps, 0`, each plus `offset`, as diffusers spaces them by default.
-    The first is not the noisiest, and with few steps far from it. `trailing`: the last of each N / steps, beginning
+    `leading`: `(steps - 1) * (N // steps), ..., N // steps, 0`, each plus `offset`, as diffusers spaces them by
+    default. The first is not the noisiest, and with few steps far from it. `trailing`: the last of each N / steps, beginning
     with N - 1 (Lin et al. 2024, table 2), which few steps need.
     """
     if not isinstance(schedule, ForwardProcess):
@@ -127,7 +126,7 @@ def sample_ddpm(
         spans = [_span(schedule, span.t, span.t - 1)._replace(added_variance=betas[span.t]) for span in spans]
     for span in spans:
         clean, _ = denoise(x, span.t)
-        # eqn. 7: mean and variance of the less noisy x given x_t and x_0, in alpha and sigma (Kingma et al. 2021, eqn. 29)
+        # eqn. 7: mean of the less noisy x given x_t and x_0, in alpha and sigma (Kingma et al. 2021, eqn. 29)
         clean_share = span.next_alpha * span.added_variance / span.sigma**2
         noisy_share = span.alpha / span.next_alpha * (span.next_sigma / span.sigma) ** 2
         x = clean_share * clean + noisy_share * x
