@@ -37,9 +37,9 @@ CONDITIONINGS = {
 SAMPLERS = {
     "ddpm": partial(sample_ddpm, steps=None),
     "ddim": partial(sample_ddim, steps=5),
-    "dpm-solver": partial(sample_dpm_solver, steps=5),
-    "heun": partial(sample_heun, steps=3),
-    "consistency": partial(sample_consistency, steps=3),
+    "dpm-solver": partial(sample_dpm_solver, steps=5, spacing="leading"),
+    "heun": partial(sample_heun, steps=3, spacing="leading"),  # trailing: all clipped, whatever the noise
+    "consistency": partial(sample_consistency, steps=3, spacing="leading"),
     "ddim-eta": partial(sample_ddim, steps=5, eta=1.0),
 }
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")

@@ -52,8 +52,8 @@ def spaced_timesteps(
     """Diffusion steps, from noisy to clean; None takes all N.
 
     `leading`: `(steps - 1) * (N // steps), ..., N // steps, 0`, each plus `offset`, as diffusers spaces them by
-    default. The first is not the noisiest, and with few steps far from it. `trailing`: the last of each N / steps, beginning
-    with N - 1 (Lin et al. 2024, table 2), which few steps need.
+    default. The first is not the noisiest, and with few steps far from it. `trailing`: the last of each N / steps,
+    beginning with N - 1 (Lin et al. 2024, table 2), which few steps need.
     """
     if not isinstance(schedule, ForwardProcess):
         raise ValueError(
