@@ -19,8 +19,8 @@ class ConsistencyDistillation:
 
     Song et al. 2023, algorithm 2: one step of the teacher's DDIM leads from x_t to a cleaner x_s, from which the
     student must predict the same end. Its target is therefore its own prediction from x_s, without gradient and
-    without averaging (Song & Dhariwal 2024, section 3.2), and at the clean end the teacher's. As each prediction is anchored
-    there, the network needs no skip connection to be right at t = 0.
+    without averaging (Song & Dhariwal 2024, section 3.2), and at the clean end the teacher's. As each prediction is
+    anchored there, the network needs no skip connection to be right at t = 0.
 
     The student begins with the teacher's weights and keeps its normaliser. The teacher is read when the training
     begins, and is no part of the student: its checkpoint is not needed later.

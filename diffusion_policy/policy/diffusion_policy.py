@@ -1,6 +1,7 @@
 """Diffusion Policy (Chi et al. 2023): denoise a chunk of future actions given the last observations."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -212,14 +213,21 @@ class DiffusionPolicy(BasePolicy):
 
     def _denoise(self, condition: Condition) -> Denoise:
         """The denoiser as samplers want it: known values in place, the clean trajectory clipped."""
+        predict = self._conditioned_model(condition)
 
         def denoise(x: Tensor, t: int) -> tuple[Tensor, Tensor]:
             x = condition.with_known_values(x)
-            prediction = self.model(x, t, **condition.denoiser_kwargs)
-            clean, noise = self.noise_schedule.clean_and_noise(prediction, x, t)
+            clean, noise = self.noise_schedule.clean_and_noise(predict(x, t), x, t)
             return (clean.clamp(-1, 1) if self.clip_sample else clean), noise
 
         return denoise
+
+    def _conditioned_model(self, condition: Condition) -> Callable[[Tensor, int], Tensor]:
+        """The denoiser under `condition`; what does not change between its calls may be computed once."""
+        conditioned = getattr(self.model, "conditioned", None)  # a denoiser of a user's own need not have it
+        if conditioned is None:
+            return partial(self.model, **condition.denoiser_kwargs)
+        return conditioned(**condition.denoiser_kwargs)
 
     def _check_committed(self, committed: Tensor, n_rows: int) -> None:
         fits = committed.ndim == 3 and committed.shape[::2] == (n_rows, self.action_dim)

@@ -5,13 +5,16 @@ al. 2018). Parameter names, their order and the arithmetic are those of the orig
 weights load.
 """
 
-from collections.abc import Sequence
-from typing import Literal, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from diffusion_policy.model.diffusion.positional_embedding import SinusoidalPosEmb
+
+if TYPE_CHECKING:
+    from diffusion_policy.model.diffusion.sampling_unet1d import SamplingUnet1D
 
 
 class Conv1dBlock(nn.Module):
@@ -90,10 +93,14 @@ class ConditionalResidualBlock1D(nn.Module):
             nn.Conv1d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
         )
 
-    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
-        """Map `x` (B, C_in, T) under `cond` (B, cond_dim) to (B, C_out, T)."""
+    def modulation(self, cond: Tensor) -> Tensor:
+        """Scale and bias, or the bias alone, under `cond` (B, cond_dim): (B, C_out or 2 C_out)."""
+        return self.cond_encoder(cond)
+
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """Map `x` (B, C_in, T) to (B, C_out, T), modulated as `modulation` says."""
         h = self.blocks[0](x)
-        modulation = self.cond_encoder(cond)[..., None]  # (B, C_out or 2 C_out, 1)
+        modulation = modulation[..., None]
         if self.cond_predict_scale:
             scale, bias = modulation.chunk(2, dim=1)
             h = scale * h + bias
@@ -151,6 +158,7 @@ class ConditionalUnet1D(nn.Module):
         self.down_dims = tuple(down_dims)
         self.local_cond_dim = local_cond_dim
         self.global_cond_dim = global_cond_dim
+        self._for_sampling: SamplingUnet1D | None = None
         cond_dim = diffusion_step_embed_dim + (global_cond_dim or 0)
 
         def residual(in_channels: int, out_channels: int) -> ConditionalResidualBlock1D:
@@ -206,31 +214,81 @@ class ConditionalUnet1D(nn.Module):
         Returns:
             The prediction, (B, T, input_dim).
         """
-        self._check_horizon(sample.shape[1])
-        cond = self._condition(sample, timestep, global_cond)
-        local_features = self._encode_local(local_cond, cond)
+        self.check_inputs(sample.shape[1], local_cond, global_cond)
+        if torch.is_grad_enabled():
+            self._for_sampling = None  # weights may change now, and fused optimizers leave no trace of it
+        timestep = torch.as_tensor(timestep, dtype=torch.long, device=sample.device).expand(sample.shape[0])
+        cond = self.embed_step(timestep, sample.dtype)
+        if global_cond is not None:
+            cond = torch.cat((cond, global_cond), dim=-1)
+        return self.denoise(sample, lambda block: block.modulation(cond), local_cond)
+
+    def denoise(
+        self,
+        sample: Tensor,
+        modulation: Callable[[ConditionalResidualBlock1D], Tensor],
+        local_cond: Tensor | None = None,
+    ) -> Tensor:
+        """Predict as `forward` does, with the condition already turned into each block's modulation."""
+
+        def run(block: nn.Module, x: Tensor) -> Tensor:
+            return block(x, modulation(cast(ConditionalResidualBlock1D, block)))
+
+        local_features = []
+        if local_cond is not None and self.local_cond_encoder is not None:
+            local_features = [run(encoder, local_cond.transpose(1, 2)) for encoder in self.local_cond_encoder]
 
         x = sample.transpose(1, 2)  # (B, D, T)
         skips: list[Tensor] = []
         for level, modules in enumerate(self.down_modules):
             resnet, resnet2, downsample = cast(nn.ModuleList, modules)
-            x = resnet(x, cond)
+            x = run(resnet, x)
             if level == 0 and local_features:
                 x = x + local_features[0]
-            x = resnet2(x, cond)
+            x = run(resnet2, x)
             skips.append(x)
             x = downsample(x)  # (B, C, T / 2^(level+1)) but for the last
         for mid_module in self.mid_modules:
-            x = mid_module(x, cond)
+            x = run(mid_module, x)
         for modules in self.up_modules:
             resnet, resnet2, upsample = cast(nn.ModuleList, modules)
             x = torch.cat((x, skips.pop()), dim=1)
-            x = upsample(resnet2(resnet(x, cond), cond))
+            x = upsample(run(resnet2, run(resnet, x)))
         if len(local_features) == 2:
             x = x + local_features[1]
         return self.final_conv(x).transpose(1, 2)  # (B, T, D)
 
-    def _check_horizon(self, horizon: int) -> None:
+    def embed_step(self, timestep: Tensor, dtype: torch.dtype) -> Tensor:
+        """Embed diffusion steps (B,), (B, diffusion_step_embed_dim)."""
+        embedding = self.diffusion_step_encoder[0](timestep).to(dtype)
+        return self.diffusion_step_encoder[1:](embedding)
+
+    def conditioned(
+        self, *, local_cond: Tensor | None = None, global_cond: Tensor | None = None
+    ) -> Callable[[Tensor, int], Tensor]:
+        """The network under one condition, `(sample, timestep) -> prediction`, faster over many steps.
+
+        What does not change between the steps is computed once; see `SamplingUnet1D`. Arguments as for `forward`.
+        """
+        if self.training or torch.is_grad_enabled():
+            return lambda sample, timestep: self(sample, timestep, local_cond, global_cond)
+        from diffusion_policy.model.diffusion.sampling_unet1d import SamplingUnet1D  # it imports this file
+
+        if self._for_sampling is None or not self._for_sampling.is_current():
+            self._for_sampling = SamplingUnet1D(self)
+        return self._for_sampling.conditioned(local_cond, global_cond)
+
+    def check_inputs(self, horizon: int, local_cond: Tensor | None, global_cond: Tensor | None) -> None:
+        """Refuse a trajectory that cannot be halved, and conditions that the network has no weights for, or lacks."""
+        for name, given, dim in (
+            ("global_cond", global_cond, self.global_cond_dim),
+            ("local_cond", local_cond, self.local_cond_dim),
+        ):
+            if (given is None) != (dim is None):
+                raise ValueError(
+                    f"{name} must {'not ' if dim is None else ''}be given: "
+                    f"the network was built with {name}_dim={dim}"
+                )
         factor = 2 ** (len(self.down_dims) - 1)
         if horizon % factor:
             raise ValueError(
@@ -238,29 +296,6 @@ class ConditionalUnet1D(nn.Module):
                 f"{list(self.down_dims)} it must be a multiple of {factor}. "
                 f"Use horizon {-(-horizon // factor) * factor}, or fewer down_dims"
             )
-
-    def _condition(self, sample: Tensor, timestep: Tensor | int, global_cond: Tensor | None) -> Tensor:
-        """Embed the diffusion step and append the global condition, (B, cond_dim)."""
-        if (global_cond is None) != (self.global_cond_dim is None):
-            raise ValueError(
-                f"global_cond must {'not ' if self.global_cond_dim is None else ''}be given: "
-                f"the network was built with global_cond_dim={self.global_cond_dim}"
-            )
-        timestep = torch.as_tensor(timestep, dtype=torch.long, device=sample.device).expand(sample.shape[0])
-        embedding = self.diffusion_step_encoder[0](timestep).to(sample.dtype)
-        embedding = self.diffusion_step_encoder[1:](embedding)
-        return embedding if global_cond is None else torch.cat((embedding, global_cond), dim=-1)
-
-    def _encode_local(self, local_cond: Tensor | None, cond: Tensor) -> list[Tensor]:
-        """Encode the local condition (B, T, local_cond_dim) once per place where it is added, (B, C, T)."""
-        if (local_cond is None) != (self.local_cond_encoder is None):
-            raise ValueError(
-                f"local_cond must {'not ' if self.local_cond_dim is None else ''}be given: "
-                f"the network was built with local_cond_dim={self.local_cond_dim}"
-            )
-        if local_cond is None or self.local_cond_encoder is None:
-            return []
-        return [encoder(local_cond.transpose(1, 2), cond) for encoder in self.local_cond_encoder]
 
 
 def _diffusion_step_encoder(dim: int) -> nn.Sequential:

@@ -113,7 +113,7 @@ def test_residual_block_is_its_formula(cond_predict_scale, out_channels):
     scale, bias = modulation.split(out_channels, dim=1) if cond_predict_scale else (1, modulation)
     h = scale * h + bias
     residual = x if out_channels == 8 else block.residual_conv(x)
-    torch.testing.assert_close(block(x, cond), conv_block("blocks.1", h) + residual)
+    torch.testing.assert_close(block(x, block.modulation(cond)), conv_block("blocks.1", h) + residual)
 
 
 # Forward

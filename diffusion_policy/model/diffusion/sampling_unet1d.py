@@ -1,0 +1,76 @@
+"""What a sampler's many calls of the U-Net have in common, computed once. Exact but for rounding."""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from diffusion_policy.model.common.packed_conv1d import with_packed_convolutions
+from diffusion_policy.model.diffusion.conditional_unet1d import ConditionalResidualBlock1D, ConditionalUnet1D
+
+
+class SamplingUnet1D:
+    """A `ConditionalUnet1D` whose weights stay as they are, to be called at many diffusion steps of many chunks.
+
+    A block's modulation is `W Mish(cat(step, obs)) + b`, hence the sum of a term of the diffusion step, computed once
+    per step for good, and one of the observation, computed once per chunk; all blocks' terms lie in one vector of S
+    numbers. On the CPU the weights of convolutions are reordered once (`PackedConv1d`).
+
+    Args:
+        unet: the network, in eval mode.
+    """
+
+    def __init__(self, unet: ConditionalUnet1D):
+        self._weights = list(unet.parameters())
+        self._versions = _versions(self._weights)
+        self._network = cast(ConditionalUnet1D, with_packed_convolutions(unet))
+        blocks = [m for m in self._network.modules() if isinstance(m, ConditionalResidualBlock1D)]
+        linears = [cast(nn.Linear, block.cond_encoder[1]) for block in blocks]
+        ends = torch.tensor([linear.out_features for linear in linears]).cumsum(0).tolist()
+        self._span = {block: slice(a, b) for block, a, b in zip(blocks, [0, *ends], ends, strict=False)}
+        weight = torch.cat([linear.weight for linear in linears])  # (S, cond_dim)
+        self._bias = torch.cat([linear.bias for linear in linears])  # (S,)
+        obs_dim = unet.global_cond_dim or 0
+        self._step_weight, self._obs_weight = weight.split([weight.shape[1] - obs_dim, obs_dim], dim=1)
+        self._step_terms: dict[int, Tensor] = {}  # (1, S)
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Copies and pickles of a network begin without."""
+        return type(None), ()
+
+    def is_current(self) -> bool:
+        """Whether the network still has the weights that this was made of.
+
+        Fused optimizers change weights without a trace; the network therefore drops this when it is trained.
+        """
+        return _versions(self._weights) == self._versions
+
+    def conditioned(
+        self, local_cond: Tensor | None, global_cond: Tensor | None
+    ) -> Callable[[Tensor, int], Tensor]:
+        """The network under one condition: `(sample (B, T, D), timestep) -> prediction (B, T, D)`."""
+        obs_term: Tensor | float = 0.0
+        if global_cond is not None:
+            obs_term = functional.linear(functional.mish(global_cond), self._obs_weight)  # (B, S)
+
+        def predict(sample: Tensor, timestep: int) -> Tensor:
+            self._network.check_inputs(sample.shape[1], local_cond, global_cond)
+            modulation = self._step_term(timestep, sample) + obs_term  # (B or 1, S)
+            return self._network.denoise(sample, lambda block: modulation[:, self._span[block]], local_cond)
+
+        return predict
+
+    def _step_term(self, timestep: int, sample: Tensor) -> Tensor:
+        """Term (1, S) of a diffusion step."""
+        if timestep not in self._step_terms:
+            step = torch.tensor([timestep], device=sample.device)
+            embedding = functional.mish(self._network.embed_step(step, sample.dtype))
+            self._step_terms[timestep] = functional.linear(embedding, self._step_weight, self._bias)
+        return self._step_terms[timestep]
+
+
+def _versions(weights: list[nn.Parameter]) -> list[tuple[int, int]]:
+    """Changes with every change of a weight in place, and of where it lies."""
+    return [(weight.data_ptr(), weight._version) for weight in weights]
