@@ -75,6 +75,18 @@ class Side:
         return result.stdout
 
 
+def compare_predictions(ours: Side, original: Side, scratch: str) -> str:
+    """How far our predictions are from the original's, with its weights and the same noise."""
+    for side, command in ((original, "write_prediction"), (ours, "compare_prediction")):
+        output = side.run([side.python, str(side.script), command, *side.arguments, "--scratch", scratch])
+        if output is None:
+            return ""
+    return (
+        f"Paper's network with the original's weights, observation and noise: the largest difference of an action, "
+        f"in normalised units, is {output.strip()}."
+    )
+
+
 def our_side(options: argparse.Namespace, common: Sequence[str]) -> Side:
     """This implementation, as it lies in this checkout."""
     path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
@@ -137,9 +149,13 @@ def _git(checkout: Path, *arguments: str) -> str:
 
 
 def report(
-    options: argparse.Namespace, measured: Sequence[Side], peers: Sequence[Column], names: set[str]
+    options: argparse.Namespace,
+    measured: Sequence[Side],
+    peers: Sequence[Column],
+    names: set[str],
+    equality: str,
 ) -> str:
-    """Machine, versions, table, and what bounds each measure."""
+    """Machine, versions, table, how equal predictions are, and what bounds each measure."""
     rows = {name: row for name, row in ROWS.items() if name.removeprefix("peak_") in names}
     lines = [
         f"{processor()}, {os.cpu_count()} cores, {options.threads} threads, {platform.platform()}; "
@@ -148,6 +164,7 @@ def report(
         *(f"- {side.column.heading}: {', '.join(map(' '.join, side.versions.items()))}" for side in measured),
         "",
         table(rows, measured[0].column, peers),
+        *(["", equality] if equality else []),
         "",
         "What bounds ours:",
         "",
@@ -201,6 +218,7 @@ def main() -> None:
         *("--threads", str(options.threads)),
         *("--seconds", str(options.seconds)),
     ]
+    equality = ""
     measured, peers = [our_side(options, common)], [Column("original (absent)"), Column("LeRobot (absent)")]
     with tempfile.TemporaryDirectory() as scratch:
         if options.original is None:
@@ -208,6 +226,9 @@ def main() -> None:
         else:
             measured.append(original_side(options, common))
             peers[0] = measured[-1].column
+            if any(name.startswith("predict_paper") for name in options.names):
+                equality = compare_predictions(*measured, scratch)
+                print(equality, file=sys.stderr)
         if not options.lerobot_python:
             print("LeRobot: absent; name a Python that has it with --lerobot-python", file=sys.stderr)
         else:
@@ -218,7 +239,7 @@ def main() -> None:
                 for side in measured[:: 1 if i % 2 == 0 else -1]:
                     side.measure(name)
             print(name, {side.column.heading: side.column.values[name] for side in measured}, file=sys.stderr)
-    text = report(options, measured, peers, set(options.names))
+    text = report(options, measured, peers, set(options.names), equality)
     print(text)
     if options.output:
         options.output.write_text(text + "\n")

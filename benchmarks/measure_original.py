@@ -127,6 +127,23 @@ class Original:
 
         return Work(predict)
 
+    def write_prediction(self, path: Path) -> None:
+        """Record what the paper's network, as initialised, predicts from one observation with given noise."""
+        import torch
+
+        sizes = measuring.Sizes()
+        obs = self.batch(sizes.paper, 1)["obs"][:, : measuring.N_OBS_STEPS]
+        record: dict[str, Any] = {"obs": obs, "action_pred": {}}
+        for sampler in (sizes.all_steps, sizes.eight_steps):
+            torch.manual_seed(0)
+            policy = self.policy(sizes.paper, sampler).eval()
+            torch.manual_seed(1)
+            with torch.no_grad():
+                record["action_pred"][sampler.name, sampler.steps] = policy.predict_action({"obs": obs})[
+                    "action_pred"
+                ]
+        torch.save(record | {"state_dict": policy.state_dict()}, path)
+
     def batch(self, network: Network, size: int) -> dict[str, Any]:
         from torch.utils.data import DataLoader
 
@@ -195,4 +212,8 @@ def collision_handlers_of_pymunk_7() -> None:
 
 if __name__ == "__main__":
     chosen = measuring.options(__doc__.splitlines()[0])
-    measuring.report(Original(chosen.original, Path(chosen.data), chosen.prepare), chosen)
+    original = Original(chosen.original, Path(chosen.data), chosen.prepare)
+    if chosen.measure == "write_prediction":
+        original.write_prediction(chosen.scratch / measuring.RECORD)
+    else:
+        measuring.report(original, chosen)

@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from diffusion_policy.common.epoch_batches import EpochBatches
 from diffusion_policy.common.instantiate import instantiate
 from diffusion_policy.common.replay_buffer import ReplayBuffer
+from diffusion_policy.compat.weight_names import map_state_dict
 from diffusion_policy.dataset.pusht_image_dataset import PushTImageDataset
 from diffusion_policy.dataset.sequence_dataset import SequenceDataset
 from diffusion_policy.env.pusht.pusht_keypoints_env import PushTKeypointsEnv
@@ -110,6 +111,21 @@ class Ours:
 
         return Work(predict)
 
+    def compare_prediction(self, path: Path) -> str:
+        """Predict as the original did, with its weights and noise; how far apart, in normalised units."""
+        record = torch.load(path, weights_only=True)
+        parts = []
+        for (name, steps), theirs in record["action_pred"].items():
+            policy = self.policy(measuring.Sizes().paper, Sampler(name, steps)).eval()
+            policy.load_state_dict(map_state_dict(record["state_dict"]))
+            torch.manual_seed(1)
+            with torch.inference_mode():
+                ours = policy.predict_action({"obs": record["obs"]})["action_pred"]
+            normalize = policy.normalizer["action"].normalize
+            largest = (normalize(ours) - normalize(theirs)).abs().max().item()
+            parts.append(f"{largest:.1e} ({name.upper()} {steps})")
+        return ", ".join(parts)
+
     @cache  # noqa: B019  one object per process
     def dataset(self, network: Network) -> SequenceDataset:
         return instantiate(self.config(network, DDIM)["task"]["dataset"])
@@ -149,4 +165,7 @@ def as_jpeg(source: str) -> Path:
 
 if __name__ == "__main__":
     chosen = measuring.options(__doc__.splitlines()[0])
-    measuring.report(Ours(chosen.data), chosen)
+    if chosen.measure == "compare_prediction":
+        print(Ours(chosen.data).compare_prediction(chosen.scratch / measuring.RECORD))
+    else:
+        measuring.report(Ours(chosen.data), chosen)

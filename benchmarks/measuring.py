@@ -18,6 +18,12 @@ import numpy as np
 OBS_DIM, ACTION_DIM, N_OBS_STEPS, N_ACTION_STEPS = 20, 2, 2, 8
 IMAGE_SIDE, CROP_SIDE = 96, 84  # pixels
 IMAGE_BATCHES_A_CALL = 10
+RECORD = "prediction.pt"  # in the scratch folder: what the original predicted, with its weights
+COMMANDS = (
+    "write_data",
+    "write_prediction",
+    "compare_prediction",
+)  # of LeRobot's, the original's and our side
 PACKAGES = {
     "torch": "torch",
     "numpy": "numpy",
@@ -53,6 +59,7 @@ class Sizes:
     small: Network = Network(12, (64, 128, 256), kernel_size=3, step_embed_dim=64, batch_size=64)
     paper: Network = Network(16, (256, 512, 1024), kernel_size=5, step_embed_dim=256, batch_size=256)
     few_steps: Sampler = Sampler("ddim", 16)
+    eight_steps: Sampler = Sampler("ddim", 8)
     all_steps: Sampler = Sampler("ddpm", 100)
     loading_batch: int = 256
     image_batch: int = 64
@@ -171,6 +178,11 @@ MEASURES = {
         "torch's convolution for a single row, at a tenth of the rate of a square matrix product.",
         lambda side, sizes: side.prediction(sizes.paper, sizes.all_steps, 1),
     ),
+    "predict_paper_1_ddim": Measure(
+        "predict_action, paper's network, DDIM 8, B=1 (s)",
+        "as with DDPM.",
+        lambda side, sizes: side.prediction(sizes.paper, sizes.eight_steps, 1),
+    ),
     "predict_paper_56": Measure(
         "predict_action, paper's network, DDIM 16, B=56 (s)",
         "arithmetic, 529 GFLOP: convolutions take 89 %.",
@@ -209,13 +221,13 @@ def measure(side: Implementation, name: str, sizes: Sizes) -> float | None:
 def options(description: str) -> argparse.Namespace:
     """Command line of one measure of one side."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("measure", choices=[*MEASURES, "write_data"])
+    parser.add_argument("measure", choices=[*MEASURES, *COMMANDS])
     parser.add_argument("--data", required=True, help="pusht_cchi_v7_replay.zarr")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--seconds", type=float, default=Sizes.seconds, help="least duration of a measure")
     parser.add_argument("--original", type=Path, help="checkout of the original")
     parser.add_argument("--prepare", help="module to import before the original")
-    parser.add_argument("--scratch", type=Path, help="folder for data in LeRobot's format")
+    parser.add_argument("--scratch", type=Path, help="folder for what one measure leaves for another")
     return parser.parse_args()
 
 
