@@ -166,8 +166,8 @@ class RectifiedFlow(ForwardProcess):
         _check_steps(num_train_timesteps)
         if prediction_type in ("epsilon", "v_prediction"):
             raise ValueError(
-                f"prediction_type must be 'velocity' or 'sample', got {prediction_type!r}: at t = 1 nothing of the "
-                f"signal is left in x_t"
+                f"prediction_type must be 'velocity' or 'sample', got {prediction_type!r}: epsilon leaves "
+                f"the signal open at t = 1, and v_prediction needs alpha^2 + sigma^2 = 1"
             )
         time = torch.arange(1, num_train_timesteps + 1) / num_train_timesteps  # (N,)
         super().__init__(1 - time, time, prediction_type)

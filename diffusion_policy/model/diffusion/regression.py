@@ -69,6 +69,11 @@ def sample_regression(
     denoise: Denoise, schedule: nn.Module, x: Tensor, *, generator: Generators = None
 ) -> Tensor:
     """Call the network once, on zeros; the initial noise `x` (B, T, D) gives only the shape."""
+    if not isinstance(schedule, Regression):
+        raise ValueError(
+            f"sample_regression needs a policy trained with Regression or MinimalIterative, got "
+            f"{type(schedule).__name__}: take one of the samplers in samplers.py"
+        )
     clean, _ = denoise(torch.zeros_like(x), 0)
     return clean
 

@@ -169,7 +169,8 @@ def sample_ddim(
     for span in _spans(schedule, steps, spacing, steps_offset, end):
         clean, noise = denoise(x, span.t)
         added = eta**2 * span.posterior_variance if eta > 0 else 0.0
-        x = span.next_alpha * clean + (span.next_sigma**2 - added) ** 0.5 * noise
+        kept = max(span.next_sigma**2 - added, 0.0)  # from almost pure noise rounding makes it negative
+        x = span.next_alpha * clean + kept**0.5 * noise
         if added > 0:
             x = x + added**0.5 * randn(x.shape, generator, x.device, x.dtype)
     return x
