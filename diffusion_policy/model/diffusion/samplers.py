@@ -66,6 +66,8 @@ def spaced_timesteps(
     steps = n_train if steps is None else steps
     if not isinstance(steps, int) or not 1 <= steps <= n_train:
         raise ValueError(f"sampler steps must be between 1 and num_train_timesteps={n_train}, got {steps}")
+    if offset < 0 or (offset > 0 and spacing == "trailing"):
+        raise ValueError(f"steps_offset must be at least 0, and 0 with spacing 'trailing', got {offset}")
     if spacing == "trailing":
         return [round(n_train * (steps - i) / steps) - 1 for i in range(steps)]
     timesteps = [i * (n_train // steps) + offset for i in reversed(range(steps))]

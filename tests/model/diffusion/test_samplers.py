@@ -257,6 +257,12 @@ def test_impossible_numbers_of_steps_are_refused(steps):
         spaced_timesteps(NoiseSchedule(100), steps)
 
 
+@pytest.mark.parametrize(("offset", "spacing"), [(-1, "leading"), (1, "trailing")])
+def test_an_offset_that_means_nothing_is_refused(offset, spacing):
+    with pytest.raises(ValueError, match=f"steps_offset must be at least 0.*got {offset}"):
+        spaced_timesteps(NoiseSchedule(100), 10, offset, spacing)
+
+
 def test_an_offset_beyond_the_last_step_is_refused():
     with pytest.raises(ValueError, match="steps_offset 1 leads beyond"):
         spaced_timesteps(NoiseSchedule(100), 100, offset=1)
