@@ -5,10 +5,14 @@ the denoiser needs, what trajectory is denoised, and what the denoiser is told a
 of them; nothing else in the project asks which.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from inspect import signature
+from typing import Any, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass
@@ -65,6 +69,27 @@ class GlobalConditioning:
         first = features[:, :n_obs_steps]
         shape = (len(first), horizon, action_dim)
         return Condition(shape, {"global_cond": first.flatten(start_dim=1)})  # (B, To F), time-major
+
+
+class TokenConditioning:
+    """The observation of each of the first To steps as a token that the denoiser, a transformer, attends to."""
+
+    def n_train_obs_steps(self, horizon: int, n_obs_steps: int) -> int:
+        """Observation steps that a training batch must hold."""
+        return n_obs_steps
+
+    def denoiser_dims(self, action_dim: int, feature_dim: int, n_obs_steps: int) -> dict[str, int]:
+        """Arguments of the denoiser's constructor."""
+        return {"input_dim": action_dim, "cond_dim": feature_dim}
+
+    def trajectory(self, actions: Tensor, features: Tensor) -> Tensor:
+        """What is denoised: the actions, (B, T, Da)."""
+        return actions
+
+    def condition(self, features: Tensor, horizon: int, n_obs_steps: int, action_dim: int) -> Condition:
+        """Condition on `features` (B, >=To, F)."""
+        tokens = features[:, :n_obs_steps]  # (B, To, F)
+        return Condition((len(tokens), horizon, action_dim), {"cond": tokens})
 
 
 class LocalConditioning:
@@ -142,4 +167,41 @@ def observed_mask(
     return mask
 
 
-Conditioning = GlobalConditioning | LocalConditioning | InpaintConditioning
+Conditioning = GlobalConditioning | TokenConditioning | LocalConditioning | InpaintConditioning
+
+
+def conditioned_denoiser(
+    model: Callable[..., nn.Module],
+    conditioning: Conditioning,
+    action_dim: int,
+    feature_dim: int,
+    n_obs_steps: int,
+) -> nn.Module:
+    """Build the denoiser with the dimensions that `conditioning` needs.
+
+    Raises:
+        ValueError: the model takes no such arguments; names both, and the conditionings that fit the model.
+    """
+
+    def misfit(other: Conditioning) -> TypeError | None:
+        try:
+            signature(model).bind(**other.denoiser_dims(action_dim, feature_dim, n_obs_steps))
+        except TypeError as error:
+            return error
+        return None
+
+    error = misfit(conditioning)
+    if error is not None:
+        fitting = [kind.__name__ for kind in get_args(Conditioning) if misfit(kind()) is None]
+        choice = f"choose another model, or policy.conditioning from {', '.join(fitting)}"
+        raise ValueError(
+            f"{_name(model)} does not fit {type(conditioning).__name__}: {error}; "
+            f"{choice if fitting else 'compare model with what it takes'}"
+        )
+    return model(**conditioning.denoiser_dims(action_dim, feature_dim, n_obs_steps))
+
+
+def _name(model: Any) -> str:
+    while isinstance(model, partial):
+        model = model.func
+    return getattr(model, "__name__", repr(model))

@@ -15,7 +15,13 @@ from diffusion_policy.model.diffusion.samplers import Denoise, Sampler
 from diffusion_policy.model.vision.multi_image_obs_encoder import MultiImageObsEncoder
 from diffusion_policy.policy.base_policy import BasePolicy, Demonstrations
 from diffusion_policy.policy.checked_obs import checked_obs
-from diffusion_policy.policy.conditioning import Condition, Conditioning, GlobalConditioning
+from diffusion_policy.policy.conditioning import (
+    Condition,
+    Conditioning,
+    GlobalConditioning,
+    TokenConditioning,
+    conditioned_denoiser,
+)
 from diffusion_policy.policy.consistency_distillation import ConsistencyDistillation
 
 
@@ -42,7 +48,7 @@ class DiffusionPolicy(BasePolicy):
         pred_action_steps_only: denoise only the Ta executed steps instead of T.
         first_action_step: index of the first executed step; None is `To - 1`. Only checkpoints of the
             original need another.
-        obs_encoder_lr: learning rate of the observation encoder; None is the optimizer's, as for the denoiser.
+        obs_encoder_lr, obs_encoder_weight_decay: of the observation encoder; None is the optimizer's.
         distillation: learn from a trained policy instead of the demonstrated actions, to sample in one step.
     """
 
@@ -61,6 +67,7 @@ class DiffusionPolicy(BasePolicy):
         pred_action_steps_only: bool = False,
         first_action_step: int | None = None,
         obs_encoder_lr: float | None = None,
+        obs_encoder_weight_decay: float | None = None,
         distillation: ConsistencyDistillation | None = None,
     ):
         super().__init__(shape_meta, horizon, n_obs_steps, n_action_steps)
@@ -71,21 +78,21 @@ class DiffusionPolicy(BasePolicy):
                 f"horizon={horizon} is too short: the executed steps end before index first_action_step + "
                 f"n_action_steps = {self.first_action_step + n_action_steps}"
             )
-        if pred_action_steps_only and not isinstance(conditioning, GlobalConditioning):
+        if pred_action_steps_only and not isinstance(conditioning, GlobalConditioning | TokenConditioning):
             raise ValueError(
-                f"pred_action_steps_only needs GlobalConditioning, got {type(conditioning).__name__}: "
-                f"the others give observations beside the actions of the same steps"
+                f"pred_action_steps_only needs GlobalConditioning or TokenConditioning, got "
+                f"{type(conditioning).__name__}: the others give observations beside the actions of the same steps"
             )
         self.obs_encoder = MultiImageObsEncoder(shape_meta) if obs_encoder is None else obs_encoder
         self.conditioning = conditioning
         feature_dim = cast(int, self.obs_encoder.feature_dim)
-        dims = conditioning.denoiser_dims(self.action_dim, feature_dim, n_obs_steps)
-        self.model = model(**dims)
+        self.model = conditioned_denoiser(model, conditioning, self.action_dim, feature_dim, n_obs_steps)
         self.noise_schedule = noise_schedule
         self.sampler = sampler
         self.clip_sample = clip_sample
         self.pred_action_steps_only = pred_action_steps_only
         self.obs_encoder_lr = obs_encoder_lr
+        self.obs_encoder_weight_decay = obs_encoder_weight_decay
         self.distillation = distillation
 
     @property
@@ -112,14 +119,21 @@ class DiffusionPolicy(BasePolicy):
                 cast(Callable[[], None], module.load_pretrained)()
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """One group, or with `obs_encoder_lr` the denoiser's and the encoder's (at that rate)."""
-        if self.obs_encoder_lr is None:
+        """The denoiser's own groups where it has a `param_groups`, else one, and the encoder's.
+
+        One group in all where neither the denoiser nor `obs_encoder_lr` and `obs_encoder_weight_decay` part them.
+        """
+        given = {"lr": self.obs_encoder_lr, "weight_decay": self.obs_encoder_weight_decay}
+        of_encoder = {name: value for name, value in given.items() if value is not None}
+        own_groups = getattr(self.model, "param_groups", None)
+        if own_groups is None and not of_encoder:
             return super().param_groups()
         denoiser, encoder = (
             [parameter for parameter in module.parameters() if parameter.requires_grad]
             for module in (self.model, self.obs_encoder)
         )
-        return [{"params": denoiser}, {"params": encoder, "lr": self.obs_encoder_lr}]
+        groups = [{"params": denoiser}] if own_groups is None else own_groups()
+        return [*groups, {"params": encoder, **of_encoder}] if encoder else groups
 
     def compute_loss(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of the denoiser at one random diffusion step per row.

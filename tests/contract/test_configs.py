@@ -17,6 +17,9 @@ from tests.conftest import REPOSITORY
 from tests.tiny_run import write_episodes
 
 CONFIG = REPOSITORY / "diffusion_policy" / "config"
+MODEL_OF = {
+    "diffusion_transformer": "transformer_small"
+}  # of a policy whose conditioning the default does not fit
 
 
 def choices(group: str) -> list[str]:
@@ -32,6 +35,11 @@ def composed(data: Path, *overrides: str) -> dict[str, Any]:
     with initialize_config_module("diffusion_policy.config", version_base="1.3"):
         config = compose("train", [f"task.dataset.path={data}", *overrides])
     return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+
+
+def policy_choice(policy_name: str) -> list[str]:
+    model = MODEL_OF.get(policy_name)
+    return [f"policy={policy_name}", *([f"model={model}"] if model else [])]
 
 
 def built(data: Path, *overrides: str) -> tuple[BasePolicy, Any]:
@@ -56,7 +64,7 @@ def teacher(data: Path, dataset: Any, *overrides: str) -> str:
 @pytest.mark.parametrize("task", ["pusht_lowdim", "pusht_image"])
 @pytest.mark.parametrize("policy_name", choices("policy"))
 def test_policy(data: Path, policy_name: str, task: str) -> None:
-    policy, dataset = built(data, f"policy={policy_name}", f"task={task}")
+    policy, dataset = built(data, *policy_choice(policy_name), f"task={task}")
     batch = dataset.batch(np.arange(3), policy.n_train_obs_steps)
     trainable = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     if trainable:
@@ -72,7 +80,7 @@ def test_policy(data: Path, policy_name: str, task: str) -> None:
             policy(batch)
 
     policy.eval()
-    copy, _ = built(data, f"policy={policy_name}", f"task={task}")
+    copy, _ = built(data, *policy_choice(policy_name), f"task={task}")
     copy.load_state_dict(policy.state_dict())
     actions = []
     for model in (policy, policy, copy.eval()):
@@ -83,6 +91,17 @@ def test_policy(data: Path, policy_name: str, task: str) -> None:
         assert result["action"].shape == (3, policy.n_action_steps, policy.action_dim)
     assert torch.equal(actions[0], actions[1])
     assert torch.equal(actions[0], actions[2])
+
+
+@pytest.mark.parametrize("model", choices("model"))
+def test_model(data: Path, model: str) -> None:
+    takes_tokens = model.startswith("transformer")
+    policy_name = "diffusion_transformer" if takes_tokens else "diffusion_unet"
+    policy, dataset = built(data, f"policy={policy_name}", f"model={model}")
+    loss, _ = policy(dataset.batch(np.arange(2), policy.n_train_obs_steps))
+    assert loss.isfinite()
+    grouped = [id(p) for group in policy.param_groups() for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in policy.parameters())
 
 
 @pytest.mark.parametrize("obs_encoder", choices("obs_encoder"))
@@ -109,7 +128,8 @@ def test_recipe(data: Path, recipe: str) -> None:
     config = composed(data, f"recipe={recipe}")
     policy = instantiate(config["policy"])
     n_parameters = sum(parameter.numel() for parameter in policy.parameters())
-    assert n_parameters == {"paper": 65_783_298}.get(recipe, n_parameters)
+    published = {"paper": 65_783_298, "paper_transformer": 8_965_122}
+    assert n_parameters == published.get(recipe, n_parameters)
     assert config["training"]["num_epochs"] > 0
     assert set(config["training"]) == set(composed(data)["training"]), "a recipe sets no unknown option"
     instantiate(config["optimizer"])(policy.param_groups())

@@ -202,7 +202,7 @@ def test_predicts_only_the_executed_steps_when_asked():
 
 @pytest.mark.parametrize("conditioning", ["local", "inpaint"])
 def test_predicting_only_executed_steps_needs_global_conditioning(conditioning):
-    with pytest.raises(ValueError, match="pred_action_steps_only needs GlobalConditioning, got "):
+    with pytest.raises(ValueError, match="pred_action_steps_only needs GlobalConditioning or Token.*, got "):
         tiny_policy(conditioning, pred_action_steps_only=True, n_action_steps=4)
 
 
