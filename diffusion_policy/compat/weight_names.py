@@ -25,6 +25,7 @@ _RENAMED = (
 )
 _WITHOUT_EFFECT = (
     re.compile(r"(^|\.)_dummy_variable$"),  # empty parameters that only told a module's device
+    re.compile(r"^(model\.)?(mask|memory_mask)$"),  # constants of a causal transformer
     re.compile(r"\blocal_cond_encoder\.1\."),  # never called
     re.compile(r"\bobs_nets\.[^.]+\.nets\.[01]\."),  # second names of backbone and pool
     re.compile(r"\bobs_nets\.[^.]+\.pool\.(temperature|pos_x|pos_y)$"),  # constants

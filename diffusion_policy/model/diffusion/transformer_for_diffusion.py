@@ -65,10 +65,10 @@ class TransformerForDiffusion(nn.Module):
                 f"Set time_as_cond=True, or choose InpaintConditioning, which needs no cond_dim"
             )
         check_heads(n_emb, n_head)
+        self.input_dim = input_dim
         self.horizon = horizon
         self.n_obs_steps = horizon if n_obs_steps is None else n_obs_steps
         self.cond_dim = cond_dim
-        self.time_as_cond = time_as_cond
         n_tokens = horizon if time_as_cond else 1 + horizon
         n_cond_tokens = 1 + self.n_obs_steps if cond_dim else 1
 
