@@ -10,11 +10,12 @@ from diffusion_policy.policy.conditioning import (
     GlobalConditioning,
     InpaintConditioning,
     LocalConditioning,
+    TokenConditioning,
     observed_mask,
 )
 
 B, T, TO, DA, F = 3, 6, 2, 2, 5
-ALL = [GlobalConditioning(), LocalConditioning(), InpaintConditioning()]
+ALL = [GlobalConditioning(), TokenConditioning(), LocalConditioning(), InpaintConditioning()]
 
 
 def features(n_steps: int = T) -> torch.Tensor:
@@ -30,6 +31,15 @@ def test_global_condition_is_the_first_steps_one_after_the_other():
     assert torch.equal(given_, torch.cat([features()[:, 0], features()[:, 1]], dim=1))
     assert conditioning.denoiser_dims(DA, F, TO) == {"input_dim": DA, "global_cond_dim": TO * F}
     assert given_.shape == (B, TO * F)
+
+
+def test_observation_tokens_are_the_first_steps():
+    conditioning = TokenConditioning()
+    condition = conditioning.condition(features(), T, TO, DA)
+    assert condition.shape == (B, T, DA)
+    assert condition.mask is condition.known is None
+    assert torch.equal(condition.denoiser_kwargs["cond"], features()[:, :TO])
+    assert conditioning.denoiser_dims(DA, F, TO) == {"input_dim": DA, "cond_dim": F}
 
 
 def test_local_condition_is_zero_after_the_observed_steps():
@@ -69,7 +79,9 @@ def test_later_observations_do_not_matter(conditioning):
 
 
 @pytest.mark.parametrize(
-    ("conditioning", "n_steps"), list(zip(ALL, [TO, TO, T], strict=True)), ids=["global", "local", "inpaint"]
+    ("conditioning", "n_steps"),
+    list(zip(ALL, [TO, TO, TO, T], strict=True)),
+    ids=["global", "tokens", "local", "inpaint"],
 )
 def test_observation_steps_of_a_training_batch(conditioning, n_steps):
     assert conditioning.n_train_obs_steps(T, TO) == n_steps

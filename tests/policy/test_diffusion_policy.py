@@ -3,20 +3,24 @@
 import copy
 import pickle
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from diffusion_policy.model.diffusion.adaln_transformer import AdaLNTransformer
 from diffusion_policy.policy.diffusion_policy import DiffusionPolicy
 from tests.policy.tiny_policy import (
     CONDITIONINGS,
     DA,
+    NETWORK,
     PREDICTION_TYPES,
     SAMPLERS,
     SHAPE_META,
     TA,
     TO,
+    TRANSFORMER,
     B,
     T,
     generators,
@@ -192,8 +196,11 @@ def test_actions_stay_in_the_recorded_range_when_clipped(sampler):
     assert unclipped.max() > 500
 
 
-def test_predicts_only_the_executed_steps_when_asked():
-    policy = tiny_policy(pred_action_steps_only=True, n_action_steps=4)
+@pytest.mark.parametrize(
+    ("conditioning", "kwargs"), [("global", {}), ("tokens", {"model": partial(TRANSFORMER, horizon=4)})]
+)
+def test_predicts_only_the_executed_steps_when_asked(conditioning, kwargs):
+    policy = tiny_policy(conditioning, pred_action_steps_only=True, n_action_steps=4, **kwargs)
     result = policy.predict_action(observations(), committed=torch.full((B, 1, DA), 200.0))
     assert result["action"].shape == (B, 4, DA)
     assert torch.equal(result["action"], result["action_pred"])
@@ -204,6 +211,49 @@ def test_predicts_only_the_executed_steps_when_asked():
 def test_predicting_only_executed_steps_needs_global_conditioning(conditioning):
     with pytest.raises(ValueError, match="pred_action_steps_only needs GlobalConditioning or Token.*, got "):
         tiny_policy(conditioning, pred_action_steps_only=True, n_action_steps=4)
+
+
+def test_a_causal_transformer_that_is_too_long_for_the_executed_steps_is_told_its_horizon():
+    policy = tiny_policy("tokens", pred_action_steps_only=True, n_action_steps=4)
+    with pytest.raises(ValueError, match=r"horizon=8.*set model\.horizon=4"):
+        policy.predict_action(observations())
+
+
+ADALN = partial(AdaLNTransformer, horizon=T, n_layer=1, n_head=2, n_emb=8)
+
+
+@pytest.mark.parametrize(
+    ("model", "conditioning"), [(TRANSFORMER, "inpaint"), (ADALN, "inpaint"), (ADALN, "global")]
+)
+def test_other_denoisers_fit_other_conditionings(model, conditioning):
+    policy = tiny_policy(conditioning, model=model)
+    result = policy.predict_action(observations())
+    assert result["action_pred"].isfinite().all()
+    assert ("obs_pred" in result) == (conditioning == "inpaint")
+    assert policy.compute_loss(training_batch(policy))[0].isfinite()
+
+
+@pytest.mark.parametrize(
+    ("model", "conditioning", "message"),
+    [
+        (NETWORK, "tokens", "ConditionalUnet1D does not fit TokenConditioning: .*cond_dim.*from Global"),
+        (
+            TRANSFORMER,
+            "global",
+            "TransformerForDiffusion does not fit GlobalCond.*from TokenConditioning, Inp",
+        ),
+        (TRANSFORMER, "local", "TransformerForDiffusion does not fit LocalConditioning"),
+        (
+            ADALN,
+            "tokens",
+            "AdaLNTransformer does not fit TokenConditioning.*from GlobalConditioning, Inpaint",
+        ),
+        (partial(TRANSFORMER, horizn=3), "tokens", "horizn.*compare model with what it takes"),
+    ],
+)
+def test_a_denoiser_that_does_not_fit_the_conditioning_is_named_with_what_does(model, conditioning, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_policy(conditioning, model=model)
 
 
 def test_first_action_step_moves_the_executed_part():
@@ -301,7 +351,8 @@ def test_loss_is_finite_and_reaches_every_trainable_weight(conditioning, predict
     assert not metrics["loss"].requires_grad
     zero = [name for name, p in policy.named_parameters() if p.grad is None or not p.grad.any()]
     if prediction_type == "regression" and conditioning != "inpaint":
-        zero = [name for name in zero if "down_modules.0.0" not in name]  # its input is always zero
+        reads_trajectory = ("down_modules.0.0", "input_emb.weight")  # which is always zero
+        zero = [name for name in zero if not any(part in name for part in reads_trajectory)]
     assert not zero
 
 

@@ -17,7 +17,7 @@ from diffusion_policy.model.vision.spatial_softmax import SpatialSoftmax
 from diffusion_policy.policy import nearest_feature_policy
 from diffusion_policy.policy.diffusion_policy import DiffusionPolicy
 from diffusion_policy.policy.nearest_feature_policy import NearestFeaturePolicy
-from tests.policy.tiny_policy import DA, TO, B, T, generators, tiny_policy
+from tests.policy.tiny_policy import DA, TO, TRANSFORMER, B, T, generators, tiny_policy
 
 SHAPE_META: dict[str, Any] = {
     "obs": {"camera": {"shape": [3, 20, 24], "type": "rgb"}, "pose": {"shape": [3]}},
@@ -49,9 +49,12 @@ def batch_for(policy: DiffusionPolicy) -> dict[str, Any]:
     return {"obs": obs, "action": 100 * torch.rand(B, T, DA)}
 
 
-@pytest.mark.parametrize("conditioning", ["global", "local", "inpaint"])
-def test_every_conditioning_trains_the_encoder(conditioning):
-    policy = image_policy(conditioning)
+@pytest.mark.parametrize(
+    ("conditioning", "kwargs"),
+    [("global", {}), ("tokens", {}), ("local", {}), ("inpaint", {}), ("inpaint", {"model": TRANSFORMER})],
+)
+def test_every_conditioning_trains_the_encoder(conditioning, kwargs):
+    policy = image_policy(conditioning, **kwargs)
     loss, _ = policy.compute_loss(batch_for(policy))
     loss.backward()
     for name, parameter in policy.obs_encoder.named_parameters():
@@ -59,7 +62,7 @@ def test_every_conditioning_trains_the_encoder(conditioning):
         assert parameter.grad.abs().sum() > 0, name
 
 
-@pytest.mark.parametrize("conditioning", ["global", "inpaint"])
+@pytest.mark.parametrize("conditioning", ["global", "tokens", "inpaint"])
 def test_only_the_first_steps_are_looked_at(conditioning):
     policy = image_policy(conditioning).eval()
     obs = batch_for(policy)["obs"]
@@ -88,6 +91,19 @@ def test_one_learning_rate_or_two():
     assert "lr" not in denoiser
     grouped = {id(parameter) for group in (denoiser, encoder) for parameter in group["params"]}
     assert grouped == {id(parameter) for parameter in policy.parameters()}
+
+
+def test_a_transformer_has_its_own_groups_and_the_encoder_another():
+    policy = image_policy("tokens", obs_encoder_lr=1e-5, obs_encoder_weight_decay=1e-6)
+    decayed, others, encoder = policy.param_groups()
+    assert (len(decayed), others["weight_decay"]) == (1, 0.0)
+    assert (encoder["lr"], encoder["weight_decay"]) == (1e-5, 1e-6)
+    assert {id(p) for p in encoder["params"]} == {id(p) for p in policy.obs_encoder.parameters()}
+    grouped = [id(p) for group in (decayed, others, encoder) for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in policy.parameters())
+    *_, encoder = image_policy("tokens").param_groups()
+    assert list(encoder) == ["params"]
+    assert len(image_policy("tokens", frozen=True).param_groups()) == 2
 
 
 def test_bytes_are_colours_whatever_their_order():

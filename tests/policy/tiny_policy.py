@@ -17,10 +17,12 @@ from diffusion_policy.model.diffusion.samplers import (
     sample_dpm_solver,
     sample_heun,
 )
+from diffusion_policy.model.diffusion.transformer_for_diffusion import TransformerForDiffusion
 from diffusion_policy.policy.conditioning import (
     GlobalConditioning,
     InpaintConditioning,
     LocalConditioning,
+    TokenConditioning,
 )
 from diffusion_policy.policy.diffusion_policy import DiffusionPolicy
 
@@ -31,6 +33,7 @@ SHAPE_META: dict[str, Any] = {
 }
 CONDITIONINGS = {
     "global": GlobalConditioning(),
+    "tokens": TokenConditioning(),
     "local": LocalConditioning(),
     "inpaint": InpaintConditioning(),
 }
@@ -44,6 +47,17 @@ SAMPLERS = {
 }
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
 NETWORK = partial(ConditionalUnet1D, down_dims=(8, 16), diffusion_step_embed_dim=8, cond_predict_scale=True)
+TRANSFORMER = partial(
+    TransformerForDiffusion,
+    horizon=T,
+    n_obs_steps=TO,
+    n_layer=2,
+    n_head=2,
+    n_emb=8,
+    p_drop_emb=0.0,
+    p_drop_attn=0.0,
+    causal_attn=True,
+)
 
 
 def tiny_policy(
@@ -60,7 +74,7 @@ def tiny_policy(
         "horizon": T,
         "n_obs_steps": TO,
         "n_action_steps": TA,
-        "model": NETWORK,
+        "model": TRANSFORMER if conditioning == "tokens" else NETWORK,
         "conditioning": CONDITIONINGS[conditioning],
         "noise_schedule": schedule,
         "sampler": sample,

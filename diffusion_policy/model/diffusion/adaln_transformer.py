@@ -1,0 +1,163 @@
+"""A transformer denoiser whose blocks are modulated by the condition, and which begins as the identity.
+
+The transformer of Chi et al. 2023 reads its condition through cross-attention. Here one vector, made of the diffusion
+step and the observations, shifts, scales and gates every block ("adaLN-Zero"; Peebles & Xie 2023, section 3.2).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from diffusion_policy.model.common.weight_decay import weight_decay_groups
+from diffusion_policy.model.diffusion.positional_embedding import SinusoidalPosEmb
+from diffusion_policy.model.diffusion.transformer_for_diffusion import check_heads
+
+
+class AdaLNBlock(nn.Module):
+    """Self-attention and a feed-forward network, both modulated by the condition.
+
+    `x = x + gate_1 * attention(norm(x) * (1 + scale_1) + shift_1)`, and likewise with the feed-forward network.
+    Shifts, scales and gates are linear in the condition and begin at zero, so that the block begins as the identity.
+
+    Args:
+        n_emb: size of a token.
+        n_head: attention heads.
+        dropout: of attention weights and of the feed-forward network.
+        is_causal: whether a token sees no later one.
+    """
+
+    def __init__(self, n_emb: int, n_head: int, dropout: float, is_causal: bool):
+        super().__init__()
+        self.n_head = n_head
+        self.dropout = dropout
+        self.is_causal = is_causal
+        self.norm1 = nn.LayerNorm(n_emb, elementwise_affine=False)
+        self.qkv = nn.Linear(n_emb, 3 * n_emb)
+        self.proj = nn.Linear(n_emb, n_emb)
+        self.norm2 = nn.LayerNorm(n_emb, elementwise_affine=False)
+        self.mlp = nn.Sequential(
+            nn.Linear(n_emb, 4 * n_emb), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * n_emb, n_emb)
+        )
+        self.modulation = _modulation(n_emb, n_terms=6)
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        """Map tokens `x` (B, T, n_emb) under `cond` (B, n_emb) to tokens of the same shape."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(cond)[:, None].chunk(6, dim=-1)
+        x = x + gate1 * self._attention(_modulated(self.norm1(x), shift1, scale1))
+        return x + gate2 * self.mlp(_modulated(self.norm2(x), shift2, scale2))
+
+    def _attention(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x).unflatten(-1, (3, self.n_head, -1))  # (B, T, 3, heads, n_emb / heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, T, n_emb / heads)
+        dropout = self.dropout if self.training else 0.0
+        attended = functional.scaled_dot_product_attention(
+            query, key, value, dropout_p=dropout, is_causal=self.is_causal
+        )
+        return self.proj(attended.transpose(1, 2).flatten(2))
+
+
+class AdaLNTransformer(nn.Module):
+    """Transformer over the steps of a trajectory, modulated by the diffusion step and one condition vector.
+
+    Works with `GlobalConditioning` and `InpaintConditioning`.
+
+    Args:
+        input_dim: size D of one trajectory step.
+        global_cond_dim: size of the condition for the whole trajectory, or None.
+        horizon: trajectory steps T, at most.
+        n_layer: blocks.
+        n_head: attention heads; a divisor of `n_emb`.
+        n_emb: size of a token.
+        p_drop_attn: dropout inside the blocks.
+        causal_attn: a step sees no later step.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        global_cond_dim: int | None = None,
+        horizon: int = 16,
+        n_layer: int = 8,
+        n_head: int = 4,
+        n_emb: int = 256,
+        p_drop_attn: float = 0.0,
+        causal_attn: bool = False,
+    ):
+        super().__init__()
+        check_heads(n_emb, n_head)
+        self.horizon = horizon
+        self.global_cond_dim = global_cond_dim
+        self.pos_emb = nn.Parameter(0.02 * torch.randn(1, horizon, n_emb))
+        self.input_emb = nn.Linear(input_dim, n_emb)
+        self.diffusion_step_encoder = nn.Sequential(SinusoidalPosEmb(n_emb), *_two_layers(n_emb, n_emb))
+        self.global_cond_encoder = _two_layers(global_cond_dim, n_emb) if global_cond_dim else None
+        self.blocks = nn.ModuleList(
+            AdaLNBlock(n_emb, n_head, p_drop_attn, is_causal=causal_attn) for _ in range(n_layer)
+        )
+        self.norm = nn.LayerNorm(n_emb, elementwise_affine=False)
+        self.modulation = _modulation(n_emb, n_terms=2)
+        self.head = nn.Linear(n_emb, input_dim)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Parameter groups for a torch optimizer: what weight decay applies to, and the rest."""
+        return weight_decay_groups(self)
+
+    def forward(self, sample: Tensor, timestep: Tensor | int, global_cond: Tensor | None = None) -> Tensor:
+        """Predict the noise, clean trajectory or velocity of a noisy trajectory.
+
+        Args:
+            sample: noisy trajectory (B, T, input_dim).
+            timestep: diffusion step, (B,) or one integer for all.
+            global_cond: (B, global_cond_dim), if the network was built with it.
+
+        Returns:
+            The prediction, (B, T, input_dim).
+        """
+        n_steps = sample.shape[1]
+        if n_steps > self.horizon:
+            raise ValueError(
+                f"the trajectory has {n_steps} steps, but the transformer was built with horizon={self.horizon}: "
+                f"set model.horizon={n_steps}"
+            )
+        cond = self._condition(sample, timestep, global_cond)
+        x = self.input_emb(sample) + self.pos_emb[:, :n_steps]
+        for block in self.blocks:
+            x = block(x, cond)
+        shift, scale = self.modulation(cond)[:, None].chunk(2, dim=-1)
+        return self.head(_modulated(self.norm(x), shift, scale))
+
+    def _condition(self, sample: Tensor, timestep: Tensor | int, global_cond: Tensor | None) -> Tensor:
+        """Embed the diffusion step and add the global condition, (B, n_emb)."""
+        if (global_cond is None) != (self.global_cond_encoder is None):
+            raise ValueError(
+                f"global_cond must {'' if self.global_cond_dim else 'not '}be given: "
+                f"the network was built with global_cond_dim={self.global_cond_dim}"
+            )
+        if not isinstance(timestep, Tensor):
+            timestep = torch.full((1,), timestep, device=sample.device)  # filled there: nothing is copied
+        timestep = timestep.to(sample.device).expand(sample.shape[0])
+        embedding = self.diffusion_step_encoder[0](timestep).to(sample.dtype)
+        cond = self.diffusion_step_encoder[1:](embedding)
+        if global_cond is not None and self.global_cond_encoder is not None:
+            cond = cond + self.global_cond_encoder(global_cond)
+        return cond
+
+
+def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return x * (1 + scale) + shift
+
+
+def _modulation(n_emb: int, n_terms: int) -> nn.Sequential:
+    """Shifts, scales and gates from the condition, (B, n_emb) to (B, n_terms * n_emb); zero at first."""
+    linear = nn.Linear(n_emb, n_terms * n_emb)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return nn.Sequential(nn.SiLU(), linear)
+
+
+def _two_layers(in_dim: int, n_emb: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(in_dim, n_emb), nn.SiLU(), nn.Linear(n_emb, n_emb))
