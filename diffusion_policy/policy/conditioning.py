@@ -183,10 +183,10 @@ def conditioned_denoiser(
         ValueError: the model takes no such arguments; names both, and the conditionings that fit the model.
     """
 
-    def misfit(other: Conditioning) -> TypeError | None:
+    def misfit(other: Conditioning) -> TypeError | ValueError | None:
         try:
             signature(model).bind(**other.denoiser_dims(action_dim, feature_dim, n_obs_steps))
-        except TypeError as error:
+        except (TypeError, ValueError) as error:  # ValueError: the partial has an argument that it does not take
             return error
         return None
 

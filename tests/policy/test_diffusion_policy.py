@@ -145,7 +145,10 @@ def test_committed_actions_come_out_unchanged(conditioning, prediction_type, sam
     result = policy.predict_action(observations(), generator=generators(1)[0], committed=committed)
     assert_close(result["action"][:, :2], committed)
     assert_close(result["action_pred"][:, TO - 1 : TO + 1], committed)
-    if prediction_type != "regression" or conditioning != "global":
+    all_clipped = (
+        (free[:, 2:] - 300).abs() > 199.9
+    ).all()  # an untrained network's, at either end of the range
+    if not all_clipped and (prediction_type != "regression" or conditioning not in ("global", "tokens")):
         assert not torch.equal(result["action"][:, 2:], free[:, 2:])  # the rest continues them
 
 

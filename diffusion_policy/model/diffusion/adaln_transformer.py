@@ -4,12 +4,14 @@ The transformer of Chi et al. 2023 reads its condition through cross-attention. 
 step and the observations, shifts, scales and gates every block ("adaLN-Zero"; Peebles & Xie 2023, section 3.2).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from diffusion_policy.model.common.derived_from_weights import DerivedFromWeights
 from diffusion_policy.model.common.weight_decay import weight_decay_groups
 from diffusion_policy.model.diffusion.positional_embedding import SinusoidalPosEmb
 from diffusion_policy.model.diffusion.transformer_for_diffusion import check_heads
@@ -93,6 +95,7 @@ class AdaLNTransformer(nn.Module):
         self.input_emb = nn.Linear(input_dim, n_emb)
         self.diffusion_step_encoder = nn.Sequential(SinusoidalPosEmb(n_emb), *_two_layers(n_emb, n_emb))
         self.global_cond_encoder = _two_layers(global_cond_dim, n_emb) if global_cond_dim else None
+        self._step_embeddings = DerivedFromWeights()
         self.blocks = nn.ModuleList(
             AdaLNBlock(n_emb, n_head, p_drop_attn, is_causal=causal_attn) for _ in range(n_layer)
         )
@@ -117,34 +120,60 @@ class AdaLNTransformer(nn.Module):
         Returns:
             The prediction, (B, T, input_dim).
         """
-        n_steps = sample.shape[1]
-        if n_steps > self.horizon:
-            raise ValueError(
-                f"the trajectory has {n_steps} steps, but the transformer was built with horizon={self.horizon}: "
-                f"set model.horizon={n_steps}"
-            )
-        cond = self._condition(sample, timestep, global_cond)
-        x = self.input_emb(sample) + self.pos_emb[:, :n_steps]
+        self._check_inputs(sample, global_cond)
+        if torch.is_grad_enabled():
+            self._step_embeddings.drop()
+        if not isinstance(timestep, Tensor):
+            timestep = torch.full((1,), timestep, device=sample.device)  # filled there: nothing is copied
+        cond = self._embedded_step(timestep.to(sample.device).expand(sample.shape[0]), sample.dtype)
+        if global_cond is not None and self.global_cond_encoder is not None:
+            cond = cond + self.global_cond_encoder(global_cond)
+        return self._denoise(sample, cond)
+
+    def conditioned(self, *, global_cond: Tensor | None = None) -> Callable[[Tensor, int], Tensor]:
+        """The network under one condition, `(sample, timestep) -> prediction`.
+
+        The condition is embedded once, each diffusion step once for the weights.
+        """
+        if self.training or torch.is_grad_enabled():
+            return lambda sample, timestep: self(sample, timestep, global_cond)
+        of_obs: Tensor | float = 0.0
+        if global_cond is not None and self.global_cond_encoder is not None:
+            of_obs = self.global_cond_encoder(global_cond)
+        of_steps: dict[int, Tensor] = self._step_embeddings.get(self, lambda _: {})
+
+        def predict(sample: Tensor, timestep: int) -> Tensor:
+            self._check_inputs(sample, global_cond)
+            if timestep not in of_steps:
+                step = torch.full((1,), timestep, device=sample.device)
+                of_steps[timestep] = self._embedded_step(step, sample.dtype)
+            return self._denoise(sample, (of_steps[timestep] + of_obs).expand(len(sample), -1))
+
+        return predict
+
+    def _denoise(self, sample: Tensor, cond: Tensor) -> Tensor:
+        """Predict from a trajectory (B, T, input_dim) and its embedded condition (B, n_emb)."""
+        x = self.input_emb(sample) + self.pos_emb[:, : sample.shape[1]]
         for block in self.blocks:
             x = block(x, cond)
         shift, scale = self.modulation(cond)[:, None].chunk(2, dim=-1)
         return self.head(_modulated(self.norm(x), shift, scale))
 
-    def _condition(self, sample: Tensor, timestep: Tensor | int, global_cond: Tensor | None) -> Tensor:
-        """Embed the diffusion step and add the global condition, (B, n_emb)."""
+    def _embedded_step(self, timestep: Tensor, dtype: torch.dtype) -> Tensor:
+        """Embed diffusion steps (B,), (B, n_emb)."""
+        return self.diffusion_step_encoder[1:](self.diffusion_step_encoder[0](timestep).to(dtype))
+
+    def _check_inputs(self, sample: Tensor, global_cond: Tensor | None) -> None:
+        if sample.shape[1] > self.horizon:
+            raise ValueError(
+                f"the trajectory has {sample.shape[1]} steps, but the transformer was built with "
+                f"horizon={self.horizon}: set model.horizon={sample.shape[1]}"
+            )
         if (global_cond is None) != (self.global_cond_encoder is None):
             raise ValueError(
                 f"global_cond must {'' if self.global_cond_dim else 'not '}be given: "
                 f"the network was built with global_cond_dim={self.global_cond_dim}"
             )
-        if not isinstance(timestep, Tensor):
-            timestep = torch.full((1,), timestep, device=sample.device)  # filled there: nothing is copied
-        timestep = timestep.to(sample.device).expand(sample.shape[0])
-        embedding = self.diffusion_step_encoder[0](timestep).to(sample.dtype)
-        cond = self.diffusion_step_encoder[1:](embedding)
-        if global_cond is not None and self.global_cond_encoder is not None:
-            cond = cond + self.global_cond_encoder(global_cond)
-        return cond
 
 
 def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

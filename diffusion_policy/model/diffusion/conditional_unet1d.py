@@ -6,15 +6,13 @@ weights load.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
+from diffusion_policy.model.common.derived_from_weights import DerivedFromWeights
 from diffusion_policy.model.diffusion.positional_embedding import SinusoidalPosEmb
-
-if TYPE_CHECKING:
-    from diffusion_policy.model.diffusion.sampling_unet1d import SamplingUnet1D
 
 
 class Conv1dBlock(nn.Module):
@@ -158,7 +156,7 @@ class ConditionalUnet1D(nn.Module):
         self.down_dims = tuple(down_dims)
         self.local_cond_dim = local_cond_dim
         self.global_cond_dim = global_cond_dim
-        self._for_sampling: SamplingUnet1D | None = None
+        self._for_sampling = DerivedFromWeights()
         cond_dim = diffusion_step_embed_dim + (global_cond_dim or 0)
 
         def residual(in_channels: int, out_channels: int) -> ConditionalResidualBlock1D:
@@ -216,7 +214,7 @@ class ConditionalUnet1D(nn.Module):
         """
         self.check_inputs(sample.shape[1], local_cond, global_cond)
         if torch.is_grad_enabled():
-            self._for_sampling = None  # weights may change now, and fused optimizers leave no trace of it
+            self._for_sampling.drop()
         timestep = torch.as_tensor(timestep, dtype=torch.long, device=sample.device).expand(sample.shape[0])
         cond = self.embed_step(timestep, sample.dtype)
         if global_cond is not None:
@@ -274,9 +272,7 @@ class ConditionalUnet1D(nn.Module):
             return lambda sample, timestep: self(sample, timestep, local_cond, global_cond)
         from diffusion_policy.model.diffusion.sampling_unet1d import SamplingUnet1D  # it imports this file
 
-        if self._for_sampling is None or not self._for_sampling.is_current():
-            self._for_sampling = SamplingUnet1D(self)
-        return self._for_sampling.conditioned(local_cond, global_cond)
+        return self._for_sampling.get(self, SamplingUnet1D).conditioned(local_cond, global_cond)
 
     def check_inputs(self, horizon: int, local_cond: Tensor | None, global_cond: Tensor | None) -> None:
         """Refuse a trajectory that cannot be halved, and conditions that the network has no weights for, or lacks."""

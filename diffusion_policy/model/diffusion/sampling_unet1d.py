@@ -23,8 +23,6 @@ class SamplingUnet1D:
     """
 
     def __init__(self, unet: ConditionalUnet1D):
-        self._weights = list(unet.parameters())
-        self._versions = _versions(self._weights)
         self._network = cast(ConditionalUnet1D, with_packed_convolutions(unet))
         blocks = [m for m in self._network.modules() if isinstance(m, ConditionalResidualBlock1D)]
         linears = [cast(nn.Linear, block.cond_encoder[1]) for block in blocks]
@@ -35,17 +33,6 @@ class SamplingUnet1D:
         obs_dim = unet.global_cond_dim or 0
         self._step_weight, self._obs_weight = weight.split([weight.shape[1] - obs_dim, obs_dim], dim=1)
         self._step_terms: dict[int, Tensor] = {}  # (1, S)
-
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        """Copies and pickles of a network begin without."""
-        return type(None), ()
-
-    def is_current(self) -> bool:
-        """Whether the network still has the weights that this was made of.
-
-        Fused optimizers change weights without a trace; the network therefore drops this when it is trained.
-        """
-        return _versions(self._weights) == self._versions
 
     def conditioned(
         self, local_cond: Tensor | None, global_cond: Tensor | None
@@ -69,8 +56,3 @@ class SamplingUnet1D:
             embedding = functional.mish(self._network.embed_step(step, sample.dtype))
             self._step_terms[timestep] = functional.linear(embedding, self._step_weight, self._bias)
         return self._step_terms[timestep]
-
-
-def _versions(weights: list[nn.Parameter]) -> list[tuple[int, int]]:
-    """Changes with every change of a weight in place, and of where it lies."""
-    return [(weight.data_ptr(), weight._version) for weight in weights]

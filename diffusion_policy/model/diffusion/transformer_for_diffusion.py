@@ -4,11 +4,13 @@ Chi et al. 2023, section 3.1 "Time-series diffusion transformer", after minGPT. 
 dropout included, are those of the original implementation: its weights load, and its trainings can be followed.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from diffusion_policy.model.common.derived_from_weights import DerivedFromWeights
 from diffusion_policy.model.common.weight_decay import weight_decay_groups
 from diffusion_policy.model.diffusion.positional_embedding import SinusoidalPosEmb
 
@@ -94,6 +96,7 @@ class TransformerForDiffusion(nn.Module):
             )
             self.decoder = _decoder(n_layer, n_emb, n_head, p_drop_attn)
         self.ln_f = nn.LayerNorm(n_emb)
+        self._step_tokens = DerivedFromWeights()
         self.head = nn.Linear(n_emb, input_dim if output_dim is None else output_dim)
 
         # None where nothing is hidden: attention without a mask is faster.
@@ -120,35 +123,74 @@ class TransformerForDiffusion(nn.Module):
             The prediction, (B, T, output_dim).
         """
         self._check_lengths(sample, cond)
-        step = self._embedded_step(sample, timestep)
-        is_causal = (
-            self.mask is not None
-        )  # told, because torch would compare the mask and wait for the answer
-        if self.decoder is None:
-            x = self._positioned(torch.cat((step, self.input_emb(sample)), dim=1), self.pos_emb)
-            x = self.encoder(x, mask=self.mask, is_causal=is_causal)[:, 1:]  # (B, T, n_emb)
-        else:
-            memory = self._memory(step, cond)  # first, as in the original: both draw for dropout
-            x = self._positioned(self.input_emb(sample), self.pos_emb)
-            x = self.decoder(
-                x, memory, tgt_mask=self.mask, memory_mask=self.memory_mask, tgt_is_causal=is_causal
-            )
-        return self.head(self.ln_f(x))
-
-    def _embedded_step(self, sample: Tensor, timestep: Tensor | int) -> Tensor:
-        """The token of the diffusion step, (B, 1, n_emb)."""
+        if torch.is_grad_enabled():
+            self._step_tokens.drop()
         if not isinstance(timestep, Tensor):
             timestep = torch.full((1,), timestep, device=sample.device)  # filled there: nothing is copied
-        timestep = timestep.to(sample.device).expand(sample.shape[0])
-        return self.time_emb(timestep).to(sample.dtype)[:, None]
+        step = self._embedded_step(timestep.to(sample.device).expand(sample.shape[0]), sample.dtype)
+        if self.decoder is None:
+            is_causal = (
+                self.mask is not None
+            )  # told, because torch would compare the mask and wait for the answer
+            x = self._positioned(torch.cat((step, self.input_emb(sample)), dim=1), self.pos_emb)
+            x = self.encoder(x, mask=self.mask, is_causal=is_causal)[:, 1:]  # (B, T, n_emb)
+            return self.head(self.ln_f(x))
+        return self._decode(
+            sample, self._memory(step, cond)
+        )  # memory first, as in the original: both draw dropout
+
+    def conditioned(self, *, cond: Tensor | None = None) -> Callable[[Tensor, int], Tensor]:
+        """The network under one condition, `(sample, timestep) -> prediction`.
+
+        Where condition tokens are encoded each for itself, those of observations are encoded once, and that of each
+        diffusion step once for the weights.
+        """
+        encodes_together = isinstance(self.encoder, nn.TransformerEncoder)
+        if (
+            cond is None
+            or self.cond_obs_emb is None
+            or encodes_together
+            or self.training
+            or torch.is_grad_enabled()
+        ):
+            return lambda sample, timestep: self(sample, timestep, cond)
+        of_obs = self._encoded(self.cond_obs_emb(cond), first=1)  # (B, To, n_emb)
+        of_steps: dict[int, Tensor] = self._step_tokens.get(self, lambda _: {})
+
+        def predict(sample: Tensor, timestep: int) -> Tensor:
+            self._check_lengths(sample, cond)
+            if timestep not in of_steps:
+                step = torch.full((1,), timestep, device=sample.device)
+                of_steps[timestep] = self._encoded(self._embedded_step(step, sample.dtype), first=0)
+            step_token = of_steps[timestep].expand(len(sample), -1, -1)
+            return self._decode(sample, torch.cat((step_token, of_obs), dim=1))
+
+        return predict
+
+    def _decode(self, sample: Tensor, memory: Tensor) -> Tensor:
+        """Predict from a trajectory (B, T, input_dim) and encoded condition tokens (B, n, n_emb)."""
+        assert self.decoder is not None, "an encoder has no memory"
+        x = self._positioned(self.input_emb(sample), self.pos_emb)
+        x = self.decoder(
+            x, memory, tgt_mask=self.mask, memory_mask=self.memory_mask, tgt_is_causal=self.mask is not None
+        )
+        return self.head(self.ln_f(x))
+
+    def _embedded_step(self, timestep: Tensor, dtype: torch.dtype) -> Tensor:
+        """The token of each diffusion step (B,), (B, 1, n_emb)."""
+        return self.time_emb(timestep).to(dtype)[:, None]
 
     def _memory(self, step: Tensor, cond: Tensor | None) -> Tensor:
         """Encode the condition tokens, (B, 1 + To, n_emb)."""
         tokens = step
         if cond is not None and self.cond_obs_emb is not None:
             tokens = torch.cat((step, self.cond_obs_emb(cond)), dim=1)
+        return self._encoded(tokens, first=0)
+
+    def _encoded(self, tokens: Tensor, first: int) -> Tensor:
+        """Encode condition tokens (B, n, n_emb) of which the first is number `first` of all."""
         assert self.cond_pos_emb is not None, "there are condition tokens where there is a decoder"
-        return self.encoder(self._positioned(tokens, self.cond_pos_emb))
+        return self.encoder(self._positioned(tokens, self.cond_pos_emb[:, first:]))
 
     def _positioned(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """Tokens (B, n, n_emb) that know their place, after dropout."""
