@@ -122,7 +122,7 @@ def _check_optimizer_groups(transformer: nn.Module, golden: list[dict[str, Any]]
         {**group, "params": [name for name in group["params"] if name != "_dummy_variable"]}
         for group in golden
     ]
-    assert ours == without_dummy
+    assert ours == without_dummy, f"optimizer groups: {ours}"
 
 
 def _check_normalizer(case: GoldenCase) -> None:

@@ -25,10 +25,19 @@ def _case(prefix: str) -> GoldenCase:
     pytest.skip(f"no golden case {prefix}*")
 
 
-@pytest.mark.parametrize("prefix", ["unet1d_local", "policy_unet_global_ddpm", "policy_unet_global_ddim"])
-def test_a_perturbed_weight_is_noticed(prefix: str) -> None:
+@pytest.mark.parametrize(
+    ("prefix", "weight"),
+    [
+        ("unet1d_local", "mid_modules.0.blocks.0.block.0.weight"),
+        ("policy_unet_global_ddpm", "mid_modules.0.blocks.0.block.0.weight"),
+        ("policy_unet_global_ddim", "mid_modules.0.blocks.0.block.0.weight"),
+        ("transformer_obs_cond", "decoder.layers.0.linear1.weight"),
+        ("policy_transformer_ddpm", "decoder.layers.0.linear1.weight"),
+    ],
+)
+def test_a_perturbed_weight_is_noticed(prefix: str, weight: str) -> None:
     case = _case(prefix)
-    name = next(key for key in case.arrays if key.endswith("mid_modules.0.blocks.0.block.0.weight"))
+    name = next(key for key in case.arrays if key.endswith(weight))
     case.arrays[name] = case.arrays[name] * np.float32(1.01)
     with pytest.raises(AssertionError, match="not close"):
         check(case)
@@ -49,4 +58,20 @@ def test_other_arguments_give_another_result() -> None:
     case = _case("policy_unet_global_ddpm")
     case.meta["policy"]["num_inference_steps"] = 50
     with pytest.raises(AssertionError, match="not close"):
+        check(case)
+
+
+def test_another_optimizer_group_is_noticed() -> None:
+    case = _case("transformer_obs_cond")
+    decayed, others = case.meta["optim_groups"]
+    others["params"].append(decayed["params"].pop())
+    with pytest.raises(AssertionError, match="optimizer groups"):
+        check(case)
+
+
+def test_another_training_is_noticed() -> None:
+    case = _case("train_transformer_")
+    case.meta["steps"] = 12
+    case.meta["model"]["p_drop_attn"] /= 2
+    with pytest.raises(AssertionError, match="step="):
         check(case)

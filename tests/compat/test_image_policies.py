@@ -9,7 +9,14 @@ from torch import Tensor, nn
 from diffusion_policy.compat.original import from_original
 from diffusion_policy.model.vision.multi_image_obs_encoder import MultiImageObsEncoder
 from diffusion_policy.policy.diffusion_policy import DiffusionPolicy
-from tests.compat.golden_case import HYBRID_POLICY, IMAGE_ENCODER, IMAGE_POLICY, RESNET, SCHEDULERS
+from tests.compat.golden_case import (
+    HYBRID_POLICY,
+    IMAGE_ENCODER,
+    IMAGE_POLICY,
+    RESNET,
+    SCHEDULERS,
+    TRANSFORMER_HYBRID_POLICY,
+)
 
 SHAPE_META: dict[str, Any] = {
     "obs": {
@@ -28,6 +35,14 @@ POLICY: dict[str, Any] = {
     "num_inference_steps": 3,
     "diffusion_step_embed_dim": 16,
     "down_dims": [16, 32],
+}
+UNET_SIZES = ("diffusion_step_embed_dim", "down_dims")
+TRANSFORMER_POLICY: dict[str, Any] = {
+    **{name: value for name, value in POLICY.items() if name not in UNET_SIZES},
+    "crop_shape": [36, 36],
+    "n_layer": 1,
+    "n_head": 2,
+    "n_emb": 16,
 }
 ENCODER: dict[str, Any] = {
     "_target_": IMAGE_ENCODER,
@@ -106,6 +121,20 @@ def test_multi_image_weights_have_a_home(shared: bool, group_norm: bool, inpaint
     assert list(policy.obs_encoder.feature_dims) == ["camera_0", "wrist", "pose"]
     has_batch_norm = any(isinstance(module, nn.BatchNorm2d) for module in policy.modules())
     assert has_batch_norm is (shared or not group_norm)
+    assert acts(policy)
+
+
+@pytest.mark.parametrize("as_tokens", [True, False])
+@pytest.mark.parametrize("n_cond_layers", [0, 1])
+def test_transformer_weights_have_a_home(n_cond_layers: int, as_tokens: bool) -> None:
+    kwargs = {**TRANSFORMER_POLICY, "n_cond_layers": n_cond_layers, "obs_as_cond": as_tokens}
+    fresh = from_original(TRANSFORMER_HYBRID_POLICY, kwargs)
+    state = original_state(fresh, hybrid_names) | {"model.mask": fresh.model.mask}
+    state |= {"model._dummy_variable": torch.zeros(0), "mask_generator._dummy_variable": torch.zeros(0)}
+    policy = from_original(TRANSFORMER_HYBRID_POLICY, kwargs, state)
+    for ours, value in policy.state_dict().items():
+        if not ours.startswith("normalizer"):
+            assert torch.equal(value, state[hybrid_names(ours)[0]]), ours
     assert acts(policy)
 
 

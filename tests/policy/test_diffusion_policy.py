@@ -246,12 +246,12 @@ def test_other_denoisers_fit_other_conditionings(model, conditioning):
             "TransformerForDiffusion does not fit GlobalCond.*from TokenConditioning, Inp",
         ),
         (TRANSFORMER, "local", "TransformerForDiffusion does not fit LocalConditioning"),
+        (nn.Linear, "global", "Linear does not fit GlobalConditioning.*compare model with what it takes"),
         (
             ADALN,
             "tokens",
             "AdaLNTransformer does not fit TokenConditioning.*from GlobalConditioning, Inpaint",
         ),
-        (partial(TRANSFORMER, horizn=3), "tokens", "horizn.*compare model with what it takes"),
     ],
 )
 def test_a_denoiser_that_does_not_fit_the_conditioning_is_named_with_what_does(model, conditioning, message):
