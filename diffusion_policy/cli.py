@@ -78,6 +78,8 @@ def eval_main(arguments: Sequence[str] | None = None) -> None:
         "-o", "--output_dir", required=True, help="for eval_log.json, episodes.json and media/"
     )
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
+    parser.add_argument("--sampler", help="a file of config/sampler, or tuned; default: the checkpoint's own")
+    parser.add_argument("--steps", type=int, help="of the sampler; default: its own")
     parser.add_argument("--seeds", help="START:STOP; default: the 500 test seeds 100000:100500")
     parser.add_argument("--n_videos", type=int, default=0, help="record the first N episodes")
     parser.add_argument(
@@ -103,6 +105,8 @@ def eval_main(arguments: Sequence[str] | None = None) -> None:
             device=options.device,
             n_videos=options.n_videos,
             overwrite=options.overwrite,
+            sampler=options.sampler,
+            steps=options.steps,
             overrides=options.overrides,
             trusted_targets=options.trust_target,
             controls=parse_controls(options.controls) if options.controls else (),

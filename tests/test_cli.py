@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import REPOSITORY
 from tests.tiny_run import OVERRIDES, write_episodes
@@ -49,12 +50,31 @@ def test_train_then_evaluate(trained_run: Path, tmp_path: Path) -> None:
     log = json.loads((tmp_path / "eval" / "eval_log.json").read_text())
     assert log["metrics"]["score"]["n"] == log["n_seeds"] == 3
     assert log["overrides"] == ["policy.sampler.steps=1", "task.env_runner.n_envs=2"]
+    assert (log["sampler"], log["steps"]) == (None, None)
     assert log["provenance"]["packages"]["torch"]
     assert (tmp_path / "eval" / "media" / "100000.mp4").stat().st_size > 0
 
     again = run("eval.py", *options)
     assert (again.returncode, again.stdout) == (1, "")
     assert "add --overwrite" in again.stderr
+
+
+@pytest.mark.sim
+def test_evaluate_with_another_sampler(trained_run: Path, tmp_path: Path) -> None:
+    options = ["-c", str(trained_run), "--seeds", "0:2", "--sampler", "heun"]
+    out = tmp_path / "eval"
+    result = run("eval.py", *options, "-o", str(out), "--steps", "3")
+    assert result.returncode == 0, result.stderr
+    log = json.loads((out / "eval_log.json").read_text())
+    assert (log["sampler"], log["steps"]) == ("heun", 3)
+    sampler = yaml.safe_load((out / "config.yaml").read_text())["policy"]["sampler"]
+    assert (sampler["_target_"].rpartition(".")[2], sampler["steps"]) == ("sample_heun", 3)
+    assert "changed by sampler heun steps 3" in (out / "report.html").read_text()
+
+    refused = run("eval.py", *options, "-o", str(tmp_path / "other"), "--steps", "101")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "num_train_timesteps=100, got 101" in refused.stderr
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.sim

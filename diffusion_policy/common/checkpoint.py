@@ -51,11 +51,14 @@ class Checkpoint:
 
     path: Path
 
-    def config(self, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    def config(
+        self, overrides: Sequence[str] = (), sampler: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """The resolved configuration of the run, plain data.
 
         Args:
             overrides: changes of it, such as `policy.sampler.steps=8`.
+            sampler: what stands in the place of `policy.sampler`; overrides change it.
 
         Raises:
             ValueError: when the configuration is damaged, an override has no value, or it names something that
@@ -65,6 +68,8 @@ class Checkpoint:
         if without_value:
             raise ValueError(f"overrides must be NAME=VALUE, got {without_value}")
         saved = read_yaml(self._existing(CONFIG))
+        if sampler is not None:
+            saved["policy"]["sampler"] = dict(sampler)
         try:
             config = OmegaConf.create(saved)
             OmegaConf.set_struct(config, True)

@@ -186,7 +186,10 @@ def conditioned_denoiser(
     def misfit(other: Conditioning) -> TypeError | ValueError | None:
         try:
             signature(model).bind(**other.denoiser_dims(action_dim, feature_dim, n_obs_steps))
-        except (TypeError, ValueError) as error:  # ValueError: the partial has an argument that it does not take
+        except (
+            TypeError,
+            ValueError,
+        ) as error:  # ValueError: the partial has an argument that it does not take
             return error
         return None
 

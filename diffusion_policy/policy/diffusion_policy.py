@@ -95,6 +95,8 @@ class DiffusionPolicy(BasePolicy):
         self.obs_encoder_weight_decay = obs_encoder_weight_decay
         self.distillation = distillation
 
+        self._check_sampler()
+
     @property
     def n_train_obs_steps(self) -> int:
         """Observation steps that a training batch must hold: To, or T where observations are denoised too."""
@@ -242,6 +244,11 @@ class DiffusionPolicy(BasePolicy):
         if conditioned is None:
             return partial(self.model, **condition.denoiser_kwargs)
         return conditioned(**condition.denoiser_kwargs)
+
+    def _check_sampler(self) -> None:
+        """Sample from nothing: a sampler that does not fit the schedule says so now, not at the first prediction."""
+        noise = torch.zeros(1, self.horizon, self.action_dim)
+        self.sampler(lambda x, t: (x, x), self.noise_schedule, noise, generator=torch.Generator())
 
     def _check_committed(self, committed: Tensor, n_rows: int) -> None:
         fits = committed.ndim == 3 and committed.shape[::2] == (n_rows, self.action_dim)

@@ -7,12 +7,15 @@ from diffusion_policy.common.checkpoint import find_checkpoint
 from diffusion_policy.common.device import resolve_device
 from diffusion_policy.common.instantiate import instantiate
 from diffusion_policy.policy.base_policy import BasePolicy
+from diffusion_policy.policy.sampler_choice import chosen_sampler
 
 
 def load_policy(
     path: Path | str,
     device: str = "auto",
     *,
+    sampler: str | None = None,
+    steps: int | None = None,
     overrides: Sequence[str] = (),
     trusted_targets: Sequence[str] = (),
 ) -> BasePolicy:
@@ -21,15 +24,19 @@ def load_policy(
     Args:
         path: a checkpoint's folder, or a run's folder (then its latest checkpoint).
         device: auto, cpu, cuda, cuda:1 or mps.
+        sampler: with which to act: the name of a file of `config/sampler`, such as `dpm_solver`; or `tuned`, the
+            choice of `diffusion-policy tune-sampler`. None is the checkpoint's own.
+        steps: of the sampler, in place of its own number.
         overrides: changes of the checkpoint's configuration, such as `policy.sampler.steps=8`.
         trusted_targets: full names outside this package that the configuration may build.
 
     Raises:
-        FileNotFoundError: there is no checkpoint at `path`.
-        ValueError: the configuration or the weights are damaged, do not fit each other or are not trusted.
+        FileNotFoundError: there is no checkpoint at `path`, or no sampler was tuned for it.
+        ValueError: the configuration or the weights are damaged, do not fit each other or are not trusted; or the
+            sampler does not fit the policy, or has more steps than it was trained with.
     """
     checkpoint = find_checkpoint(path)
-    config = checkpoint.config(overrides)
+    config = checkpoint.config(overrides, chosen_sampler(checkpoint, sampler, steps))
     if "policy" not in config:
         raise ValueError(f"{checkpoint.path}: its config.yaml has no 'policy'; is it another program's?")
     policy = instantiate(config["policy"], trusted_targets)

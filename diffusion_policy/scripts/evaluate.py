@@ -15,6 +15,7 @@ from diffusion_policy.common.instantiate import instantiate
 from diffusion_policy.common.provenance import provenance
 from diffusion_policy.env_runner.report import RolloutResult
 from diffusion_policy.policy.load_policy import load_policy
+from diffusion_policy.policy.sampler_choice import chosen_sampler
 from diffusion_policy.scripts.best_effort import best_effort
 from diffusion_policy.scripts.controls import FOLDER as CONTROLS_FOLDER
 from diffusion_policy.scripts.controls import roll_out_controls
@@ -28,6 +29,8 @@ def evaluate(
     device: str = "auto",
     n_videos: int = 0,
     overwrite: bool = False,
+    sampler: str | None = None,
+    steps: int | None = None,
     overrides: Sequence[str] = (),
     trusted_targets: Sequence[str] = (),
     controls: Sequence[str] = (),
@@ -42,7 +45,9 @@ def evaluate(
         device: of the policy.
         n_videos: record the first that many episodes.
         overwrite: replace an earlier evaluation in `output_dir`.
-        overrides: changes of the checkpoint's configuration, such as `policy.sampler.steps=8`.
+        sampler: with which the policy acts, as in `load_policy`.
+        steps: of the sampler.
+        overrides: changes of the checkpoint's configuration, such as `task.env_runner.n_envs=20`.
         trusted_targets: full names outside this package that the configuration may build.
         controls: names of controls to roll out on the same seeds, see `scripts/controls.py`; their episodes go to
             `controls/<name>.json`.
@@ -62,8 +67,15 @@ def evaluate(
         raise FileExistsError(f"{log_path} exists: choose another --output_dir, or add --overwrite")
 
     _check_overrides(overrides)
-    config = checkpoint.config(overrides)
-    policy = load_policy(checkpoint.path, device, overrides=overrides, trusted_targets=trusted_targets)
+    config = checkpoint.config(overrides, chosen_sampler(checkpoint, sampler, steps))
+    policy = load_policy(
+        checkpoint.path,
+        device,
+        sampler=sampler,
+        steps=steps,
+        overrides=overrides,
+        trusted_targets=trusted_targets,
+    )
     runner_config = config["task"]["env_runner"]
     dataset = instantiate(config["task"]["dataset"], trusted_targets) if controls else None  # fails early
     runner = instantiate(runner_config, trusted_targets, seeds=list(seeds), n_videos=n_videos)
@@ -74,7 +86,13 @@ def evaluate(
         _remove_earlier(output_dir, result)
     atomic_write_text(output_dir / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     atomic_write_text(output_dir / "episodes.json", result.to_json())
-    made_of = {"checkpoint": str(checkpoint.path), "overrides": list(overrides), "env_runner": runner_config}
+    made_of = {
+        "checkpoint": str(checkpoint.path),
+        "sampler": sampler,
+        "steps": steps,
+        "overrides": list(overrides),
+        "env_runner": runner_config,
+    }
     how = {"n_envs": runner.n_envs, "provenance": provenance(policy.device)}
     atomic_write_text(log_path, json.dumps(made_of | _summary(result) | how, indent=2))
 

@@ -9,8 +9,11 @@ import yaml
 
 from diffusion_policy.common.checkpoint import Checkpoint, CheckpointStore
 from diffusion_policy.common.instantiate import UntrustedTargetError, instantiate
+from diffusion_policy.model.diffusion.regression import sample_regression
+from diffusion_policy.model.diffusion.samplers import sample_heun
 from diffusion_policy.policy.diffusion_policy import DiffusionPolicy
 from diffusion_policy.policy.load_policy import load_policy
+from diffusion_policy.policy.sampler_choice import named_sampler, sampler_names
 from tests.policy.tiny_policy import DA, SHAPE_META, TA, TO, B, T, generators, normalizer, observations
 
 PACKAGE = "diffusion_policy."
@@ -167,3 +170,69 @@ def test_a_checkpoint_cannot_run_code(tmp_path, checkpoint, hidden):
     with pytest.raises(UntrustedTargetError):
         load_policy(checkpoint.path, "cpu")
     assert not made.exists()
+
+
+def test_a_sampler_is_chosen_by_name_and_its_steps_by_number(checkpoint):
+    heun = load_policy(checkpoint.path, "cpu", sampler="heun", steps=3)
+    assert (heun.sampler.func, heun.sampler.keywords["steps"]) == (sample_heun, 3)
+    own = load_policy(checkpoint.path, "cpu", steps=2)
+    by_override = load_policy(checkpoint.path, "cpu", overrides=["policy.sampler.steps=2"])
+    assert torch.equal(predicted(own), predicted(by_override))
+    changed = load_policy(checkpoint.path, "cpu", sampler="ddpm", overrides=["policy.sampler.steps=4"])
+    assert changed.sampler.keywords["steps"] == 4
+
+
+@pytest.mark.parametrize("name", sampler_names())
+def test_every_sampler_runs_a_checkpoint(checkpoint, name):
+    policy = load_policy(checkpoint.path, "cpu", sampler=name, steps=4)
+    assert predicted(policy).isfinite().all()
+
+
+def test_the_tuned_sampler_is_the_one_beside_the_weights(checkpoint):
+    with pytest.raises(FileNotFoundError, match="run `diffusion-policy tune-sampler"):
+        load_policy(checkpoint.path, "cpu", sampler="tuned")
+    (checkpoint.path / "sampler.yaml").write_text("# why\n" + yaml.safe_dump(named_sampler("heun")))
+    assert load_policy(checkpoint.path, "cpu", sampler="tuned").sampler.func is sample_heun
+    (checkpoint.path / "sampler.yaml").write_text(yaml.safe_dump({"_target_": "os.mkdir", "_partial_": True}))
+    with pytest.raises(UntrustedTargetError, match="os.mkdir"):
+        load_policy(checkpoint.path, "cpu", sampler="tuned")
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"sampler": "dmp_solver"}, "sampler must be one of .*ddim, ddpm, .* or tuned, got 'dmp_solver'"),
+        ({"sampler": "ddim"}, "steps must be between 1 and num_train_timesteps=10, got 16"),
+        ({"steps": 11}, "steps must be between 1 and num_train_timesteps=10, got 11"),
+        ({"steps": 0}, "got 0"),
+        ({"overrides": ["policy.sampler.steps=11"]}, "num_train_timesteps=10, got 11"),
+    ],
+)
+def test_a_sampler_that_cannot_be_is_refused_on_loading(checkpoint, choice, message):
+    with pytest.raises(ValueError, match=message):
+        load_policy(checkpoint.path, "cpu", **choice)
+
+
+def test_a_sampler_that_does_not_fit_the_objective_is_refused_on_loading(tmp_path):
+    regression = config()
+    regression["policy"]["noise_schedule"] = {"_target_": PACKAGE + "model.diffusion.regression.Regression"}
+    regression["policy"]["sampler"] = {
+        "_target_": PACKAGE + "model.diffusion.regression.sample_regression",
+        "_partial_": True,
+    }
+    policy = instantiate(regression["policy"])
+    saved = save(tmp_path, regression, policy.state_dict())
+    assert load_policy(saved.path, "cpu").sampler.func is sample_regression
+    with pytest.raises(ValueError, match="needs a NoiseSchedule or a RectifiedFlow, got Regression"):
+        load_policy(saved.path, "cpu", sampler="ddim")
+    with pytest.raises(ValueError, match=r"sample_regression of .* has no steps to choose"):
+        load_policy(saved.path, "cpu", steps=4)
+
+
+def test_a_policy_without_a_sampler_has_none_to_choose(tmp_path):
+    control = {"policy": {**config()["policy"], "_target_": PACKAGE + "policy.control_policies.ZeroPolicy"}}
+    for part in ("model", "conditioning", "noise_schedule", "sampler"):
+        del control["policy"][part]
+    saved = save(tmp_path, control, instantiate(control["policy"]).state_dict())
+    with pytest.raises(ValueError, match="its policy has no sampler"):
+        load_policy(saved.path, "cpu", sampler="ddim")

@@ -38,6 +38,8 @@ def diagnose(
     overrides: Sequence[str] = (),
     trusted_targets: Sequence[str] = (),
     device: str = "auto",
+    sampler: str | None = None,
+    steps: int | None = None,
 ) -> Diagnosis:
     """Check the data that a checkpoint was trained on, and what it predicts on held-out episodes.
 
@@ -48,6 +50,8 @@ def diagnose(
         overrides: changes of the checkpoint's configuration, such as `task.dataset.path=...`.
         trusted_targets: full names outside this package that the configuration may build.
         device: of the policy.
+        sampler: with which the policy acts, as in `load_policy`.
+        steps: of the sampler.
 
     Raises:
         FileNotFoundError: no checkpoint, or its data are not there.
@@ -55,7 +59,14 @@ def diagnose(
     """
     checkpoint = find_checkpoint(checkpoint_path)
     config = checkpoint.config(overrides)
-    policy = load_policy(checkpoint.path, device, overrides=overrides, trusted_targets=trusted_targets)
+    policy = load_policy(
+        checkpoint.path,
+        device,
+        sampler=sampler,
+        steps=steps,
+        overrides=overrides,
+        trusted_targets=trusted_targets,
+    )
     if isinstance(policy, ControlPolicy):
         raise ValueError(
             f"{checkpoint.path} holds the control {type(policy).__name__}: there is nothing to diagnose"

@@ -72,7 +72,9 @@ def read_log(folder: Path) -> dict[str, Any]:
 
 def _summary(log: Mapping[str, Any], config: Mapping[str, Any] | None, result: RolloutResult) -> str:
     task = "" if config is None else f" on {config['task']['name']}"
-    changes = f", changed by {' '.join(log['overrides'])}" if log["overrides"] else ""
+    chosen = [f"{name} {log[name]}" for name in ("sampler", "steps") if log.get(name) is not None]
+    changed = [*chosen, *log["overrides"]]
+    changes = f", changed by {' '.join(changed)}" if changed else ""
     return (
         f"Checkpoint {log['checkpoint']}{task}{changes}: {len(result.episodes)} episodes in "
         f"{result.wall_time_s:.0f} s ({result.steps_per_second:.0f} steps per second)"

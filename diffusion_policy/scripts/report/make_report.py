@@ -46,14 +46,22 @@ def make_report(folder: Path | str, trusted_targets: Sequence[str] = (), device:
     folder = Path(folder)
     if (folder / LOG).is_file():
         record = read_log(folder)
-        _diagnose_into(folder, record["checkpoint"], _of_policy(record["overrides"]), trusted_targets, device)
+        _diagnose_into(
+            folder,
+            record["checkpoint"],
+            trusted_targets,
+            device,
+            overrides=_of_policy(record["overrides"]),
+            sampler=record.get("sampler"),
+            steps=record.get("steps"),
+        )
         return write_evaluation_report(folder)
     if not (folder / TRAINING_LOG).is_file():
         raise FileNotFoundError(
             f"nothing to report in {folder}: there is neither {LOG} nor {TRAINING_LOG}; give the folder that eval.py "
             f"or train.py wrote"
         )
-    _diagnose_into(folder, folder, (), trusted_targets, device)
+    _diagnose_into(folder, folder, trusted_targets, device)
     return write_training_report(folder)
 
 
@@ -110,12 +118,14 @@ def record_extremes(
 def _diagnose_into(
     folder: Path,
     checkpoint: Path | str,
-    overrides: Sequence[str],
     trusted_targets: Sequence[str],
     device: str,
+    overrides: Sequence[str] = (),
+    sampler: str | None = None,
+    steps: int | None = None,
 ) -> None:
     def act() -> None:
-        diagnosis = diagnose(checkpoint, overrides, trusted_targets, device)
+        diagnosis = diagnose(checkpoint, overrides, trusted_targets, device, sampler, steps)
         atomic_write_text(folder / DIAGNOSIS, diagnosis.to_json())
 
     best_effort("diagnosis", act)
