@@ -1,6 +1,6 @@
-"""Command lines: `diffusion-policy train | eval | compare | report | data`; `train.py` and `eval.py` call here too.
+"""Command lines: `diffusion-policy train | eval | compare | tune-sampler | report | data`.
 
-Nothing heavy is imported before the arguments are understood.
+`train.py` and `eval.py` call here too. Nothing heavy is imported before the arguments are understood.
 """
 
 import argparse
@@ -22,6 +22,7 @@ def main() -> None:
         "train": train_main,
         "eval": eval_main,
         "compare": compare_main,
+        "tune-sampler": tune_sampler_main,
         "report": report_main,
         "data": data_main,
     }
@@ -128,6 +129,13 @@ def compare_main() -> None:
     from diffusion_policy.scripts.comparison.compare import main as compare
 
     compare(sys.argv[1:])
+
+
+def tune_sampler_main() -> None:
+    """Choose the fastest sampler that loses nothing; see `scripts/tune_sampler/command.py`."""
+    from diffusion_policy.scripts.tune_sampler.command import main as tune_sampler
+
+    tune_sampler(sys.argv[1:])
 
 
 def report_main(arguments: Sequence[str] | None = None) -> None:
