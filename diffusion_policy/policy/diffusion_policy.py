@@ -94,7 +94,6 @@ class DiffusionPolicy(BasePolicy):
         self.obs_encoder_lr = obs_encoder_lr
         self.obs_encoder_weight_decay = obs_encoder_weight_decay
         self.distillation = distillation
-
         self._check_sampler()
 
     @property

@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         "--margin",
         type=float,
         default=MARGINS.energy_distance,
-        help="of the energy distance (0: equal, 1: disjoint); default: %(default)s",
+        help="of the energy distance; default: %(default)s, about a shift by half a standard deviation",
     )
     parser.add_argument(
         "--score_margin",
