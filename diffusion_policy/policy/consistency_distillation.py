@@ -1,17 +1,38 @@
 """From a trained policy to one that needs a single denoiser call."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffusion_policy.model.diffusion.noise_schedule import ForwardProcess
 from diffusion_policy.policy.conditioning import Condition
 from diffusion_policy.policy.load_policy import load_policy
 
-if TYPE_CHECKING:
-    from diffusion_policy.policy.diffusion_policy import DiffusionPolicy
+
+class Denoising(Protocol):
+    """What is needed of a `DiffusionPolicy`, be it teacher or student."""
+
+    model: nn.Module
+    noise_schedule: Any
+    clip_sample: bool
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights lie."""
+
+    def encode(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """Features (B, steps, F) of observations."""
+
+    def condition(self, features: Tensor) -> Condition:
+        """What the denoiser is told."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and normaliser."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """Take weights and normaliser."""
 
 
 class ConsistencyDistillation:
@@ -35,9 +56,9 @@ class ConsistencyDistillation:
             raise ValueError(f"distillation.steps must be at least 1, got {steps}")
         self.teacher_path = teacher
         self.steps = steps
-        self._teacher: DiffusionPolicy | None = None
+        self._teacher: Denoising | None = None
 
-    def start(self, student: "DiffusionPolicy") -> None:
+    def start(self, student: Denoising) -> None:
         """Give `student` the teacher's weights and normaliser.
 
         Raises:
@@ -55,7 +76,7 @@ class ConsistencyDistillation:
 
     def target(
         self,
-        student: "DiffusionPolicy",
+        student: Denoising,
         batch: Mapping[str, Any],
         noisy: Tensor,
         timestep: Tensor,
@@ -87,7 +108,7 @@ class ConsistencyDistillation:
             own = student.model(cleaner_noisy, cleaner, **condition.denoiser_kwargs)
             return torch.where(is_end, end, own.clamp(-1, 1) if student.clip_sample else own)
 
-    def teacher(self, student: "DiffusionPolicy") -> "DiffusionPolicy":
+    def teacher(self, student: Denoising) -> Denoising:
         """The teacher in eval mode, read once, on the student's device."""
         if self._teacher is None:
             if self.teacher_path is None:
@@ -101,12 +122,12 @@ class ConsistencyDistillation:
         return self._teacher
 
 
-def _forward_process(policy: "DiffusionPolicy") -> ForwardProcess:
+def _forward_process(policy: Denoising) -> ForwardProcess:
     assert isinstance(policy.noise_schedule, ForwardProcess), "checked when the teacher was read"
     return policy.noise_schedule
 
 
-def _check_fit(teacher: Any, student: "DiffusionPolicy", steps: int) -> None:
+def _check_fit(teacher: Any, student: Denoising, steps: int) -> None:
     process = getattr(teacher, "noise_schedule", None)
     if not isinstance(process, ForwardProcess):
         raise ValueError(

@@ -1,14 +1,34 @@
 """What a sampler's many calls of the U-Net have in common, computed once. Exact but for rounding."""
 
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from diffusion_policy.model.common.packed_conv1d import with_packed_convolutions
-from diffusion_policy.model.diffusion.conditional_unet1d import ConditionalResidualBlock1D, ConditionalUnet1D
+from diffusion_policy.model.diffusion.conv1d_components import ConditionalResidualBlock1D
+
+
+class Unet(Protocol):
+    """What is needed of a `ConditionalUnet1D`: its forward pass in parts."""
+
+    global_cond_dim: int | None
+
+    def check_inputs(self, horizon: int, local_cond: Tensor | None, global_cond: Tensor | None) -> None:
+        """Refuse inputs that do not fit."""
+
+    def embed_step(self, timestep: Tensor, dtype: torch.dtype) -> Tensor:
+        """Embed diffusion steps (B,), (B, E)."""
+
+    def denoise(
+        self,
+        sample: Tensor,
+        modulation: Callable[[ConditionalResidualBlock1D], Tensor],
+        local_cond: Tensor | None = None,
+    ) -> Tensor:
+        """Predict with given modulations, (B, T, D)."""
 
 
 class SamplingUnet1D:
@@ -22,9 +42,10 @@ class SamplingUnet1D:
         unet: the network, in eval mode.
     """
 
-    def __init__(self, unet: ConditionalUnet1D):
-        self._network = cast(ConditionalUnet1D, with_packed_convolutions(unet))
-        blocks = [m for m in self._network.modules() if isinstance(m, ConditionalResidualBlock1D)]
+    def __init__(self, unet: Unet):
+        network = with_packed_convolutions(cast(nn.Module, unet))
+        self._network = cast(Unet, network)
+        blocks = [m for m in network.modules() if isinstance(m, ConditionalResidualBlock1D)]
         linears = [cast(nn.Linear, block.cond_encoder[1]) for block in blocks]
         ends = torch.tensor([linear.out_features for linear in linears]).cumsum(0).tolist()
         self._span = {block: slice(a, b) for block, a, b in zip(blocks, [0, *ends], ends, strict=False)}

@@ -5,10 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diffusion_policy.model.diffusion.conditional_unet1d import (
-    ConditionalResidualBlock1D,
-    ConditionalUnet1D,
-)
+from diffusion_policy.model.diffusion.conditional_unet1d import ConditionalUnet1D
+from diffusion_policy.model.diffusion.conv1d_components import ConditionalResidualBlock1D
 
 SMALL = {"diffusion_step_embed_dim": 8, "down_dims": (8, 16), "cond_predict_scale": True}
 CONDITIONINGS = {
