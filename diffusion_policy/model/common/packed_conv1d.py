@@ -10,41 +10,48 @@ from torch import Tensor, nn
 
 
 class PackedConv1d(nn.Module):
-    """A `Conv1d` for inference on the CPU in float32: the same result up to rounding, from reordered weights.
+    """A `Conv1d` or `ConvTranspose1d` for inference on the CPU in float32: the same result up to rounding.
 
-    The best layout depends on the input's shape, so the weights are packed at the first call, and again when the
-    shape changes. They take their memory twice.
+    The best layout of the weights depends on the input's shape, so they are packed at the first call, and again when
+    the shape changes. They take their memory twice.
 
     Args:
-        conv: the convolution; its weights may not change as long as this is used.
+        conv: the convolution, padded with zeros; its weights may not change as long as this is used.
     """
 
-    def __init__(self, conv: nn.Conv1d):
+    def __init__(self, conv: nn.Conv1d | nn.ConvTranspose1d):
         super().__init__()
         self.conv = conv
         self._shape: tuple[int, ...] | None = None
         self._weight: Tensor | None = None
+        padding, stride, dilation = (
+            [neutral, int(size)]
+            for neutral, size in ((0, conv.padding[0]), (1, conv.stride[0]), (1, conv.dilation[0]))
+        )
+        if isinstance(conv, nn.ConvTranspose1d):
+            self._geometry = (padding, [0, int(conv.output_padding[0])], stride, dilation, conv.groups)
+            self._pack = torch.ops.mkldnn._reorder_convolution_transpose_weight.default
+            self._convolve = torch.ops.mkldnn._convolution_transpose_pointwise.default
+        else:
+            self._geometry = (padding, stride, dilation, conv.groups)  # type: ignore[assignment]
+            self._pack = torch.ops.mkldnn._reorder_convolution_weight.default
+            self._convolve = torch.ops.mkldnn._convolution_pointwise.default
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, T) to (B, C_out, T')."""
-        conv = self.conv
-        padding, stride, dilation = (0, int(conv.padding[0])), (1, conv.stride[0]), (1, conv.dilation[0])
         x = x[:, :, None]  # (B, C_in, 1, T)
         if x.shape != self._shape:
-            self._shape = tuple(x.shape)
-            self._weight = torch.ops.mkldnn._reorder_convolution_weight(
-                conv.weight[:, :, None], padding, stride, dilation, conv.groups, self._shape
-            )
-        y = torch.ops.mkldnn._convolution_pointwise(
-            x, self._weight, conv.bias, padding, stride, dilation, conv.groups, "none", [], ""
-        )
-        return y[:, :, 0]
+            self._shape = x.shape
+            self._weight = self._pack(self.conv.weight[:, :, None], *self._geometry, list(x.shape))
+        return self._convolve(x, self._weight, self.conv.bias, *self._geometry, "none", [], "")[:, :, 0]
 
 
-def can_pack(weight: Tensor) -> bool:
-    """Whether convolutions with such a weight can be packed on this machine."""
+def can_pack(conv: nn.Module) -> bool:
+    """Whether this is a convolution that can be packed, here and now."""
+    if not isinstance(conv, nn.Conv1d | nn.ConvTranspose1d) or conv.padding_mode != "zeros":
+        return False
     available = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-    return available and weight.device.type == "cpu" and weight.dtype == torch.float32
+    return available and conv.weight.device.type == "cpu" and conv.weight.dtype == torch.float32
 
 
 def with_packed_convolutions(network: nn.Module) -> nn.Module:
@@ -53,6 +60,6 @@ def with_packed_convolutions(network: nn.Module) -> nn.Module:
     twin = copy.deepcopy(network, shared)
     for module in list(twin.modules()):
         for name, child in module.named_children():
-            if isinstance(child, nn.Conv1d) and child.padding_mode == "zeros" and can_pack(child.weight):
-                setattr(module, name, PackedConv1d(child))
+            if can_pack(child):
+                setattr(module, name, PackedConv1d(child))  # type: ignore[arg-type]
     return twin

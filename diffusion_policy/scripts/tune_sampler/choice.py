@@ -52,6 +52,10 @@ class Measured:
         """Mean score of the rollout."""
         return None if self.rollout is None else bootstrap_mean_interval(_scores(self.rollout))
 
+    def success(self) -> Estimate | None:
+        """Rate of successful episodes of the rollout; None where the task knows no success."""
+        return None if self.rollout is None else self.rollout.metrics().get("success")
+
     def difference(self, reference: "Measured") -> Estimate | None:
         """Mean difference of the scores, this minus the reference's, paired by seed."""
         if self.rollout is None or reference.rollout is None:

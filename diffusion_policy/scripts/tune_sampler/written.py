@@ -20,7 +20,7 @@ from diffusion_policy.scripts.tune_sampler.closed_loop import ClosedLoop
 
 FIGURES = "tune_sampler.json"
 COLUMNS = (
-    *("sampler", "steps", "denoiser calls", "ms per chunk", "energy distance", "score"),
+    *("sampler", "steps", "denoiser calls", "ms per chunk", "energy distance", "score", "success"),
     *("score minus reference's", "verdict"),
 )
 
@@ -57,7 +57,8 @@ class Tuning:
         return "\n\n".join(parts)
 
     def _row(self, measured: Measured) -> tuple[str, ...]:
-        score, difference = measured.score(), measured.difference(self.comparison.reference)
+        score, success = measured.score(), measured.success()
+        difference = measured.difference(self.comparison.reference)
         is_reference = measured is self.comparison.reference
         return (
             measured.candidate.sampler,
@@ -66,6 +67,7 @@ class Tuning:
             f"{measured.ms_per_chunk:.1f}",
             text(measured.energy_distance),
             "" if score is None else text(score),
+            "" if success is None else text(success),
             "" if difference is None or is_reference else text(difference, sign="+"),
             self.comparison.verdict(measured),
         )
@@ -152,6 +154,7 @@ def _measured(measured: Measured, comparison: Comparison) -> dict[str, Any]:
         "ms_per_chunk": measured.ms_per_chunk,
         "energy_distance": _plain(measured.energy_distance),
         "score": _plain(measured.score()),
+        "success": _plain(measured.success()),
         "difference": _plain(measured.difference(comparison.reference)),
         "verdict": comparison.verdict(measured),
     }

@@ -132,9 +132,10 @@ def test_conditions_and_horizons_are_checked_as_by_the_network() -> None:
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("bias", [True, False])
-def test_packed_convolution_is_the_convolution(kernel_size: int, stride: int, bias: bool) -> None:
+@pytest.mark.parametrize("kind", [nn.Conv1d, nn.ConvTranspose1d])
+def test_packed_convolution_is_the_convolution(kind, kernel_size: int, stride: int, bias: bool) -> None:
     torch.manual_seed(0)
-    conv = nn.Conv1d(8, 16, kernel_size, stride, padding=kernel_size // 2, bias=bias)
+    conv = kind(8, 16, kernel_size, stride, padding=kernel_size // 2, bias=bias)
     packed = with_packed_convolutions(nn.Sequential(conv))
     assert isinstance(packed[0], PackedConv1d)  # type: ignore[index]
     with torch.inference_mode():
