@@ -2,7 +2,7 @@
 # Every number of docs/results/pusht_samplers, after docs/results/pusht_lowdim/run.sh, from the repository's root.
 #   bash docs/results/pusht_samplers/run.sh [OUT]
 # LOWDIM is where that one put its runs. Finished trainings and evaluations are not repeated; a run that was killed goes on.
-# PARTS chooses some of: samplers few_steps transformer stability. To share the work between processes, give each its
+# PARTS chooses some of: samplers few_steps transformer stability, and paper, for a GPU. To share the work between processes, give each its
 # SEEDS or PARTS and OMP_NUM_THREADS=1, and start it once more without them for the tables.
 set -euo pipefail
 OUT=${1:-data/results/pusht_samplers}
@@ -66,6 +66,14 @@ transformer() { # 90 demonstrations, beside the U-Net of the small recipe
     evaluate "$OUT/transformer_90_$seed" "transformer_$seed"
   done
   command_line compare "U-Net=$(folders "$LOWDIM/eval/diffusion_unet_90_%")" "transformer=$(folders "$OUT/eval/transformer_%")"
+}
+
+paper() { # the paper's transformer, on a GPU: PARTS=paper; not part of the default
+  for seed in $SEEDS; do
+    train "paper_transformer_$seed" recipe=paper_transformer training.seed="$seed"
+    evaluate "$OUT/paper_transformer_$seed" "paper_transformer_$seed"
+  done
+  command_line compare "paper's transformer=$(folders "$OUT/eval/paper_transformer_%")"
 }
 
 trial() { # NAME override...: 3,000 steps, rollouts on 50 selection seeds at the end
