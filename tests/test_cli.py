@@ -116,5 +116,5 @@ def test_mistakes_are_explained_without_a_traceback(tmp_path: Path, command: lis
 def test_the_installed_command_lists_its_commands() -> None:
     program = "import sys; sys.argv[0] = 'diffusion-policy'; from diffusion_policy.cli import main; main()"
     result = run("-c", program, "--help")
-    assert (result.returncode, "{train,eval,compare,report,data}" in result.stdout) == (0, True)
+    assert (result.returncode, "{train,eval,compare,tune-sampler,report,data}" in result.stdout) == (0, True)
     assert run("-c", program, "tarin").returncode == 2
