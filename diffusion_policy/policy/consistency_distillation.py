@@ -34,6 +34,9 @@ class Denoising(Protocol):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
         """Take weights and normaliser."""
 
+    def to(self, device: torch.device) -> Any:
+        """Move them."""
+
 
 class ConsistencyDistillation:
     """Learn to predict, from any noisy trajectory, where the teacher's probability flow ends.
@@ -98,6 +101,7 @@ class ConsistencyDistillation:
         with torch.no_grad():
             features = batch["features"] if "features" in batch else teacher.encode(batch["obs"])
             teacher_condition = teacher.condition(features)
+            noisy = teacher_condition.with_known_values(noisy)
             prediction = teacher.model(noisy, timestep, **teacher_condition.denoiser_kwargs)
             end, noise = schedule.clean_and_noise(prediction, noisy, timestep)
             if teacher.clip_sample:
@@ -115,11 +119,20 @@ class ConsistencyDistillation:
                 raise ValueError(
                     "distillation needs a trained policy: policy.distillation.teacher=RUN, its folder"
                 )
-            teacher = load_policy(self.teacher_path, str(student.device))
+            with torch.random.fork_rng(devices=[]):  # a resumed run reads it amid its steps: draw nothing
+                teacher = load_policy(self.teacher_path, "cpu")
             _check_fit(teacher, student, self.steps)
             self._teacher = teacher.requires_grad_(False)  # type: ignore[assignment]
         assert self._teacher is not None, "it was read above"
+        if self._teacher.device != student.device:
+            self._teacher.to(student.device)
         return self._teacher
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ConsistencyDistillation":
+        """A copy that shares the teacher."""
+        twin = ConsistencyDistillation(self.teacher_path, self.steps)
+        twin._teacher = self._teacher
+        return twin
 
 
 def _forward_process(policy: Denoising) -> ForwardProcess:

@@ -159,11 +159,11 @@ class DiffusionPolicy(BasePolicy):
 
         noisy = self.noise_schedule.add_noise(clean, noise, timestep)
         noisy = condition.with_known_values(noisy)
+        prediction = self.model(noisy, timestep, **condition.denoiser_kwargs)
         if self.distillation is None:
             target = self.noise_schedule.target(clean, noise, timestep)
         else:
             target = self.distillation.target(self, batch, noisy, timestep, condition)
-        prediction = self.model(noisy, timestep, **condition.denoiser_kwargs)
         error = functional.mse_loss(prediction, target, reduction="none")  # (B, T, D)
         if condition.mask is not None:
             error = error.masked_fill(condition.mask, 0)
@@ -238,15 +238,17 @@ class DiffusionPolicy(BasePolicy):
         return denoise
 
     def _conditioned_model(self, condition: Condition) -> Callable[[Tensor, int], Tensor]:
-        """The denoiser under `condition`; what does not change between its calls may be computed once."""
-        conditioned = getattr(self.model, "conditioned", None)  # a denoiser of a user's own need not have it
-        if conditioned is None:
-            return partial(self.model, **condition.denoiser_kwargs)
-        return conditioned(**condition.denoiser_kwargs)
+        """The denoiser under `condition`; what does not change between its calls is computed once where it can be."""
+        if _has_own_conditioned(self.model) and not torch.is_autocast_enabled(self.device.type):
+            return cast(Any, self.model).conditioned(**condition.denoiser_kwargs)
+        return partial(self.model, **condition.denoiser_kwargs)
 
     def _check_sampler(self) -> None:
         """Sample from nothing: a sampler that does not fit the schedule says so now, not at the first prediction."""
-        noise = torch.zeros(1, self.horizon, self.action_dim)
+        feature_dim = cast(int, self.obs_encoder.feature_dim)
+        dims = self.conditioning.denoiser_dims(self.action_dim, feature_dim, self.n_obs_steps)
+        n_steps = self.n_action_steps if self.pred_action_steps_only else self.horizon
+        noise = torch.zeros(1, n_steps, dims["input_dim"])
         self.sampler(lambda x, t: (x, x), self.noise_schedule, noise, generator=torch.Generator())
 
     def _check_committed(self, committed: Tensor, n_rows: int) -> None:
@@ -277,3 +279,12 @@ class DiffusionPolicy(BasePolicy):
         if not self.pred_action_steps_only:
             return actions
         return actions[:, self.first_action_step : self.first_action_step + self.n_action_steps]
+
+
+def _has_own_conditioned(model: nn.Module) -> bool:
+    """Whether calling `model.conditioned` is the same as calling the model.
+
+    Not where a user's denoiser lacks it, a subclass changes only `forward`, the model is compiled, or hooks watch it.
+    """
+    owner = next(kind for kind in type(model).__mro__ if "forward" in vars(kind))
+    return "conditioned" in vars(owner) and not (model._forward_hooks or model._forward_pre_hooks)

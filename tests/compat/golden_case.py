@@ -22,6 +22,7 @@ from diffusion_policy.common.sampler import SequenceSampler, downsample_mask, ge
 from diffusion_policy.compat.original import from_original
 from diffusion_policy.compat.weight_names import map_state_dict
 from diffusion_policy.model.common.lr_scheduler import get_scheduler
+from diffusion_policy.model.diffusion.transformer_for_diffusion import TransformerForDiffusion
 from diffusion_policy.policy.diffusion_policy import DiffusionPolicy
 
 UNET = "diffusion_policy.model.diffusion.conditional_unet1d.ConditionalUnet1D"
@@ -242,9 +243,11 @@ def _original_result(policy: DiffusionPolicy, result: dict[str, Any], key: str) 
 
 def _optimizer(policy: DiffusionPolicy, settings: dict[str, Any]) -> torch.optim.Optimizer:
     """AdamW over the policy's groups; the arguments are torch's or those of the original's `get_optimizer`."""
-    arguments = dict(settings)
-    if "learning_rate" in arguments:
-        arguments["lr"] = arguments.pop("learning_rate")
+    names = {"learning_rate": "lr", "transformer_weight_decay": "weight_decay"}
+    arguments = {names.get(name, name): value for name, value in settings.items() if name != "_target_"}
+    if isinstance(policy.model, TransformerForDiffusion):  # defaults of its `configure_optimizers`
+        arguments = {"lr": 1e-4, "weight_decay": 1e-3, "betas": (0.9, 0.95)} | arguments
+    policy.obs_encoder_weight_decay = arguments.pop("obs_encoder_weight_decay", None)
     return torch.optim.AdamW(policy.param_groups(), **arguments)
 
 

@@ -1,5 +1,6 @@
 """Tests for consistency_distillation.py: the target by hand, and a student that needs one call."""
 
+import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -151,3 +152,30 @@ def test_a_missing_teacher_is_named(tmp_path: Path) -> None:
 def test_steps_must_be_positive() -> None:
     with pytest.raises(ValueError, match=r"distillation\.steps must be at least 1, got 0"):
         ConsistencyDistillation("teacher", 0)
+
+
+def test_reading_the_teacher_draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resumed run reads it amid a step, whose noise must be that of a run that was never stopped."""
+
+    def read(path: str, device: str) -> DiffusionPolicy:
+        torch.rand(100)  # as its random initialisation does
+        return tiny_policy()
+
+    monkeypatch.setattr(consistency_distillation, "load_policy", read)
+    schedule = NoiseSchedule(N, prediction_type="sample")
+    student = tiny_policy(noise_schedule=schedule, distillation=ConsistencyDistillation("teacher", 5))
+    batch = training_batch(student)
+    losses = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        losses.append([student(batch)[0].item() for _ in range(2)])
+    assert losses[0] == losses[1]
+
+
+def test_copies_share_the_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+    student = student_of(monkeypatch, tiny_policy())
+    student.fit(None)  # type: ignore[arg-type]
+    twin = copy.deepcopy(student)
+    assert student.distillation is not None
+    assert twin.distillation is not None
+    assert twin.distillation.teacher(twin) is student.distillation.teacher(student)

@@ -479,3 +479,27 @@ def test_loss_falls_to_a_fraction_on_one_draw_of_noise():
         optimizer.zero_grad()
         losses.append(loss.item())
     assert losses[-1] < 0.1 * losses[0]
+
+
+class Scaled(NETWORK.func):  # type: ignore[name-defined, misc]
+    """A user's denoiser that changes `forward` and nothing else."""
+
+    def forward(self, *args, **kwargs):
+        return 0.1 * super().forward(*args, **kwargs)
+
+
+def test_a_users_forward_is_what_is_sampled_from():
+    policy = tiny_policy(model=partial(Scaled, **NETWORK.keywords))
+    plain = tiny_policy()
+    plain.load_state_dict(policy.state_dict())
+    noise = torch.randn(B, T, DA, generator=generators(1)[0])
+    ours, theirs = (p.predict_action(observations(), noise=noise)["action"] for p in (policy, plain))
+    assert not torch.allclose(ours, theirs)
+
+
+def test_hooks_of_the_denoiser_see_every_step():
+    policy = tiny_policy()
+    seen = []
+    policy.model.register_forward_hook(lambda *_: seen.append(1))
+    policy.predict_action(observations())
+    assert len(seen) == 5

@@ -22,8 +22,7 @@ class PackedConv1d(nn.Module):
     def __init__(self, conv: nn.Conv1d | nn.ConvTranspose1d):
         super().__init__()
         self.conv = conv
-        self._shape: tuple[int, ...] | None = None
-        self._weight: Tensor | None = None
+        self._packed: tuple[torch.Size, Tensor] | None = None  # for inputs of a shape
         padding, stride, dilation = (
             [neutral, int(size)]
             for neutral, size in ((0, conv.padding[0]), (1, conv.stride[0]), (1, conv.dilation[0]))
@@ -40,10 +39,11 @@ class PackedConv1d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, T) to (B, C_out, T')."""
         x = x[:, :, None]  # (B, C_in, 1, T)
-        if x.shape != self._shape:
-            self._shape = x.shape
-            self._weight = self._pack(self.conv.weight[:, :, None], *self._geometry, list(x.shape))
-        return self._convolve(x, self._weight, self.conv.bias, *self._geometry, "none", [], "")[:, :, 0]
+        packed = self._packed
+        if packed is None or packed[0] != x.shape:
+            weight = self._pack(self.conv.weight[:, :, None], *self._geometry, list(x.shape))
+            packed = self._packed = (x.shape, weight)  # at once: another thread may be here too
+        return self._convolve(x, packed[1], self.conv.bias, *self._geometry, "none", [], "")[:, :, 0]
 
 
 def can_pack(conv: nn.Module) -> bool:

@@ -185,7 +185,14 @@ class ConditionalUnet1D(nn.Module):
         """
         if self.training or torch.is_grad_enabled():
             return lambda sample, timestep: self(sample, timestep, local_cond, global_cond)
-        return self._for_sampling.get(self, SamplingUnet1D).conditioned(local_cond, global_cond)
+        prepared = self._for_sampling.get(self, SamplingUnet1D).conditioned(local_cond, global_cond)
+
+        def predict(sample: Tensor, timestep: int) -> Tensor:
+            if torch.is_grad_enabled():  # a sampler that differentiates
+                return self(sample, timestep, local_cond, global_cond)
+            return prepared(sample, timestep)
+
+        return predict
 
     def check_inputs(self, horizon: int, local_cond: Tensor | None, global_cond: Tensor | None) -> None:
         """Refuse a trajectory that cannot be halved, and conditions that the network has no weights for, or lacks."""

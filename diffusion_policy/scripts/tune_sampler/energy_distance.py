@@ -33,7 +33,8 @@ def relative_energy_distance(x: Tensor, y: Tensor) -> Estimate:
 
     This is 0 for equal distributions and 1 for two different points, whatever the scale of the actions (the
     coefficient H of Szekely & Rizzo 2013, with means over observations above and below). The interval is over
-    observations; that of the divisor, which is known far better, is left out.
+    observations as if they were independent; those of one episode are alike, so with few episodes it is too narrow.
+    That of the divisor, which is known far better, is left out.
 
     Args:
         x, y: as in `energy_terms`.

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from diffusion_policy.common.atomic_write import make_writable
 from diffusion_policy.common.checkpoint import WEIGHTS, Checkpoint, find_checkpoint
-from diffusion_policy.common.evaluation_seeds import SELECTION_SEEDS
+from diffusion_policy.common.evaluation_seeds import SELECTION_SEEDS, TEST_SEEDS
 from diffusion_policy.common.instantiate import instantiate
 from diffusion_policy.common.random_seed import derived_generator
 from diffusion_policy.dataset.sequence_dataset import SequenceDataset
@@ -82,6 +82,8 @@ def tune(
     check_not_tuned(checkpoint, overwrite)
     make_writable(checkpoint.path)
     _check_arguments(n_samples, overrides)
+    if set(seeds) & set(TEST_SEEDS):
+        log.warning("these are test seeds: a score of the sampler chosen on them cannot be reported on them")
     policy = _sampling_policy(
         load_policy(checkpoint.path, device, trusted_targets=trusted_targets), checkpoint
     )

@@ -79,7 +79,7 @@ class Tuning:
             return f"No candidate passes, so the reference stays: {chosen.candidate}."
         times = comparison.reference.ms_per_chunk / chosen.ms_per_chunk
         said = (
-            f"Chosen: {chosen.candidate}, {times:.0f} times as fast as {comparison.reference.candidate}. Its energy "
+            f"Chosen: {chosen.candidate}, {times:.2g} times as fast as {comparison.reference.candidate}. Its energy "
             f"distance {text(chosen.energy_distance)} is below {comparison.margins.energy_distance:g}"
         )
         difference = chosen.difference(comparison.reference)

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -142,3 +143,46 @@ def test_packed_convolution_is_the_convolution(kind, kernel_size: int, stride: i
         for shape in [(1, 8, 4), (2, 8, 4), (1, 8, 9)]:
             x = torch.randn(shape)
             torch.testing.assert_close(packed(x), conv(x), rtol=1e-5, atol=1e-5)
+
+
+def test_weights_changed_behind_its_back_count_after_eval() -> None:
+    network = unet()
+    assert_same(network)
+    for parameter in network.parameters():
+        parameter.data.mul_(1.5)
+    assert_same(network.eval())
+
+
+def test_networks_made_in_inference_mode_are_served() -> None:
+    with torch.inference_mode():
+        network = unet()
+    assert_same(network)
+
+
+def test_a_sampler_may_differentiate() -> None:
+    network = unet()
+    sample, conditions = inputs(network)
+    with torch.no_grad():
+        predict = network.conditioned(**conditions)
+        predict(sample, 3)
+    x = sample.clone().requires_grad_()
+    predict(x, 3).sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+
+
+def test_two_threads_may_pack_at_once() -> None:
+    network = unet()
+    sample, conditions = inputs(network)
+    with torch.inference_mode():
+        expected = network(sample, 3, **conditions)
+
+    def predict(_: int) -> Tensor:
+        with torch.inference_mode():
+            return network.conditioned(**conditions)(sample, 3)
+
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(5):
+            network.eval()  # prepare anew
+            for ours in threads.map(predict, range(8)):
+                torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
