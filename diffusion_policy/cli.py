@@ -47,6 +47,7 @@ def _train(config: DictConfig) -> None:
     def run() -> None:
         from diffusion_policy.workspace.train_workspace import train
 
+        _check_choices_count(config)
         train(OmegaConf.to_container(config, resolve=True), output_dir)  # type: ignore[arg-type]
         if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one reports
             _report_training(output_dir, config)
@@ -54,6 +55,21 @@ def _train(config: DictConfig) -> None:
     report_user_errors(
         run, f"to continue from the latest checkpoint, repeat it with hydra.run.dir={output_dir}"
     )
+
+
+def _check_choices_count(config: DictConfig) -> None:
+    """Refuse a sampler, denoiser or encoder that was chosen on the command line and that the policy does not use."""
+    hydra_config = HydraConfig.get()
+    used = OmegaConf.to_yaml(config.policy)
+    for group in ("sampler", "model", "obs_encoder"):
+        chosen = [o for o in hydra_config.overrides.task if o.startswith((f"{group}=", f"{group}."))]
+        if chosen and f"${{{group}}}" not in used:
+            policy = hydra_config.runtime.choices["policy"]
+            why = f"a {group} of its own" if group in config.policy else f"no {group}"
+            raise ValueError(
+                f"{chosen[0]} would have no effect: policy={policy} has {why}. Leave it out, or see what can be "
+                f"changed with: python train.py policy={policy} --cfg job --package policy"
+            )
 
 
 def _report_training(output_dir: str, config: DictConfig) -> None:

@@ -95,6 +95,8 @@ def test_an_evaluation_can_be_repeated(trained_run: Path, tmp_path: Path) -> Non
         (["train.py", "task=pusht"], "Could not find 'task/pusht'"),
         (["train.py", "horizon=[8"], "no viable alternative at input '[8'"),
         (["train.py", "horizon=${steps}"], "Interpolation key 'steps' not found"),
+        (["train.py", "policy=flow_unet", "sampler=heun"], "policy=flow_unet has a sampler of its own"),
+        (["train.py", "policy=zero", "model.kernel_size=3"], "policy=zero has no model"),
         (["train.py", "hydra.run.dir={file}/run"], "a file is in the way: remove it, or choose another path"),
         (["eval.py", "-c", "nowhere", "-o", "out"], "no checkpoint at nowhere"),
     ],

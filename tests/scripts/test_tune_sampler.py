@@ -85,6 +85,9 @@ def test_candidates_are_those_that_the_schedule_has() -> None:
     assert reference(schedule) == Candidate("ddpm", 10)
     found = candidates(schedule, ["ddim", "ddpm"], [10, 2, 2, 16])
     assert found == [Candidate("ddim", 2), Candidate("ddim", 10), Candidate("ddpm", 2)]
+    assert candidates(schedule, ["ddim_trailing"], [5, 10]) == [
+        Candidate("ddim_trailing", 5)
+    ]  # 10 is as leading
     with pytest.raises(ValueError, match="samplers must be some of ddpm,ddim,.*, got euler"):
         candidates(schedule, ["euler"])
     with pytest.raises(ValueError, match="must include one of at most 10"):

@@ -63,7 +63,8 @@ def reference(schedule: ForwardProcess) -> Candidate:
 def candidates(
     schedule: ForwardProcess, samplers: Sequence[str] = SAMPLERS, steps: Sequence[int] = STEPS
 ) -> list[Candidate]:
-    """Every sampler with every number of steps that the schedule has, but for the reference.
+    """Every sampler with every number of steps that the schedule has, but for the reference, and for trailing
+    spacing of all steps, which is the leading one.
 
     Raises:
         ValueError: a sampler is unknown, a number of steps is not positive, or there is no candidate.
@@ -74,10 +75,14 @@ def candidates(
     if min(steps, default=0) < 1:
         raise ValueError(f"steps must be one or more positive numbers, got {list(steps)}")
     n_train = schedule.num_train_timesteps
+    left_out = {
+        reference(schedule),
+        *(Candidate(name, n_train) for name in SAMPLERS if name.endswith(_TRAILING)),
+    }
     every = [
         Candidate(name, n) for name in dict.fromkeys(samplers) for n in sorted(set(steps)) if n <= n_train
     ]
-    found = [candidate for candidate in every if candidate != reference(schedule)]
+    found = [candidate for candidate in every if candidate not in left_out]
     if not found:
         raise ValueError(
             f"no sampler to measure: steps {list(steps)} of {','.join(samplers)} must include one of at most "
