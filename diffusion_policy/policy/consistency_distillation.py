@@ -1,6 +1,6 @@
 """From a trained policy to one that needs a single denoiser call."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -52,13 +52,15 @@ class ConsistencyDistillation:
     Args:
         teacher: a checkpoint's folder, or a run's (its latest); None in a policy that is not trained further.
         steps: number of steps in which the teacher's flow is followed; at most its diffusion steps.
+        trusted_targets: full names outside this package that the teacher's configuration may build.
     """
 
-    def __init__(self, teacher: str | None = None, steps: int = 20):
+    def __init__(self, teacher: str | None = None, steps: int = 20, trusted_targets: Sequence[str] = ()):
         if steps < 1:
             raise ValueError(f"distillation.steps must be at least 1, got {steps}")
         self.teacher_path = teacher
         self.steps = steps
+        self.trusted_targets = trusted_targets
         self._teacher: Denoising | None = None
 
     def start(self, student: Denoising) -> None:
@@ -95,9 +97,8 @@ class ConsistencyDistillation:
         """
         teacher = self.teacher(student)
         schedule = _forward_process(teacher)
-        cleaner = timestep - max(
-            1, schedule.num_train_timesteps // self.steps
-        )  # (B,), -1 and less: the clean end
+        stride = schedule.num_train_timesteps // self.steps
+        cleaner = timestep - stride  # (B,), -1 and less: the clean end
         with torch.no_grad():
             features = batch["features"] if "features" in batch else teacher.encode(batch["obs"])
             teacher_condition = teacher.condition(features)
@@ -120,7 +121,7 @@ class ConsistencyDistillation:
                     "distillation needs a trained policy: policy.distillation.teacher=RUN, its folder"
                 )
             with torch.random.fork_rng(devices=[]):  # a resumed run reads it amid its steps: draw nothing
-                teacher = load_policy(self.teacher_path, "cpu")
+                teacher = load_policy(self.teacher_path, "cpu", trusted_targets=self.trusted_targets)
             _check_fit(teacher, student, self.steps)
             self._teacher = teacher.requires_grad_(False)  # type: ignore[assignment]
         assert self._teacher is not None, "it was read above"
@@ -130,7 +131,7 @@ class ConsistencyDistillation:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ConsistencyDistillation":
         """A copy that shares the teacher."""
-        twin = ConsistencyDistillation(self.teacher_path, self.steps)
+        twin = ConsistencyDistillation(self.teacher_path, self.steps, self.trusted_targets)
         twin._teacher = self._teacher
         return twin
 

@@ -24,7 +24,7 @@ def student_of(
     monkeypatch: pytest.MonkeyPatch, teacher: Any, steps: int = 5, conditioning: str = "global", **kwargs: Any
 ) -> DiffusionPolicy:
     """A student whose teacher is read from memory."""
-    monkeypatch.setattr(consistency_distillation, "load_policy", lambda path, device: teacher)
+    monkeypatch.setattr(consistency_distillation, "load_policy", lambda path, device, **_: teacher)
     kwargs = {"noise_schedule": NoiseSchedule(N, prediction_type="sample")} | kwargs
     distillation = ConsistencyDistillation("teacher", steps)
     return tiny_policy(conditioning, sampler="consistency", distillation=distillation, **kwargs)
@@ -157,7 +157,7 @@ def test_steps_must_be_positive() -> None:
 def test_reading_the_teacher_draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A resumed run reads it amid a step, whose noise must be that of a run that was never stopped."""
 
-    def read(path: str, device: str) -> DiffusionPolicy:
+    def read(path: str, device: str, **_: Any) -> DiffusionPolicy:
         torch.rand(100)  # as its random initialisation does
         return tiny_policy()
 
@@ -179,3 +179,18 @@ def test_copies_share_the_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     assert student.distillation is not None
     assert twin.distillation is not None
     assert twin.distillation.teacher(twin) is student.distillation.teacher(student)
+
+
+def test_the_teacher_may_build_what_the_run_trusts(monkeypatch: pytest.MonkeyPatch) -> None:
+    trusted = []
+
+    def read(path: str, device: str, trusted_targets: Any) -> DiffusionPolicy:
+        trusted.extend(trusted_targets)
+        return tiny_policy()
+
+    monkeypatch.setattr(consistency_distillation, "load_policy", read)
+    distillation = ConsistencyDistillation("teacher", 5, ["my_package.MyEncoder"])
+    tiny_policy(noise_schedule=NoiseSchedule(N, prediction_type="sample"), distillation=distillation).fit(
+        None
+    )  # type: ignore[arg-type]
+    assert trusted == ["my_package.MyEncoder"]

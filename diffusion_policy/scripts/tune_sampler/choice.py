@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from diffusion_policy.common.statistics import Estimate, bootstrap_mean_interval, paired_bootstrap_interval
 from diffusion_policy.env_runner.report import RolloutResult
@@ -50,7 +51,7 @@ class Measured:
 
     def score(self) -> Estimate | None:
         """Mean score of the rollout."""
-        return None if self.rollout is None else bootstrap_mean_interval(_scores(self.rollout))
+        return None if self.rollout is None else _mean(_scores(self.rollout))
 
     def success(self) -> Estimate | None:
         """Rate of successful episodes of the rollout; None where the task knows no success."""
@@ -60,7 +61,7 @@ class Measured:
         """Mean difference of the scores, this minus the reference's, paired by seed."""
         if self.rollout is None or reference.rollout is None:
             return None
-        return paired_bootstrap_interval(_scores(self.rollout), _scores(reference.rollout))
+        return _mean_difference(_scores(self.rollout), _scores(reference.rollout))
 
     def is_not_inferior(self, reference: "Measured", margins: Margins) -> bool | None:
         """The second criterion; None when it was not rolled out."""
@@ -143,5 +144,15 @@ class Comparison:
         return "near, not rolled out" if measured.rollout is None else "near, score may be lower"
 
 
-def _scores(rollout: RolloutResult) -> list[float]:
-    return [episode.score for episode in rollout.episodes]
+def _scores(rollout: RolloutResult) -> tuple[float, ...]:
+    return tuple(episode.score for episode in rollout.episodes)
+
+
+@cache  # a bootstrap takes a while, and the same ones are asked for by choice, table and file
+def _mean(scores: tuple[float, ...]) -> Estimate:
+    return bootstrap_mean_interval(scores)
+
+
+@cache
+def _mean_difference(scores: tuple[float, ...], of_reference: tuple[float, ...]) -> Estimate:
+    return paired_bootstrap_interval(scores, of_reference)
