@@ -16,6 +16,9 @@ class Denoising(Protocol):
 
     model: nn.Module
     noise_schedule: Any
+    horizon: int
+    n_obs_steps: int
+    pred_action_steps_only: bool
     clip_sample: bool
 
     @property
@@ -147,6 +150,12 @@ def _check_fit(teacher: Any, student: Denoising, steps: int) -> None:
         raise ValueError(
             f"distillation.teacher must denoise, got a {type(teacher).__name__} without noise schedule"
         )
+    for name in ("horizon", "n_obs_steps", "pred_action_steps_only"):
+        if getattr(teacher, name) != getattr(student, name):
+            raise ValueError(
+                f"distillation.teacher has {name}={getattr(teacher, name)}, and the policy {getattr(student, name)}: "
+                f"train with the teacher's"
+            )
     own = student.noise_schedule
     if not isinstance(own, ForwardProcess) or own.prediction_type != "sample" or own.levels != process.levels:
         raise ValueError(

@@ -188,6 +188,11 @@ def test_every_sampler_runs_a_checkpoint(checkpoint, name):
     assert predicted(policy).isfinite().all()
 
 
+def test_consistency_sampling_of_what_was_not_distilled_is_warned_of(checkpoint, caplog):
+    load_policy(checkpoint.path, "cpu", sampler="consistency")
+    assert "was not distilled: consistency sampling of it gives poor actions" in caplog.text
+
+
 def test_the_tuned_sampler_is_the_one_beside_the_weights(checkpoint):
     with pytest.raises(FileNotFoundError, match="run `diffusion-policy tune-sampler"):
         load_policy(checkpoint.path, "cpu", sampler="tuned")
@@ -201,7 +206,7 @@ def test_the_tuned_sampler_is_the_one_beside_the_weights(checkpoint):
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"sampler": "dmp_solver"}, "sampler must be one of .*ddim, ddpm, .* or tuned, got 'dmp_solver'"),
+        ({"sampler": "dmp_solver"}, "sampler must be one of .*ddim, .*ddpm, .* or tuned, got 'dmp_solver'"),
         ({"sampler": "ddim"}, "steps must be between 1 and num_train_timesteps=10, got 16"),
         ({"steps": 11}, "steps must be between 1 and num_train_timesteps=10, got 11"),
         ({"steps": 0}, "got 0"),

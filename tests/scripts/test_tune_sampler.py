@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,19 @@ from diffusion_policy.dataset.sequence_dataset import SequenceDataset
 from diffusion_policy.env_runner.env_runner import EnvRunner
 from diffusion_policy.env_runner.report import EpisodeResult, RolloutResult
 from diffusion_policy.model.diffusion.noise_schedule import NoiseSchedule, RectifiedFlow
-from diffusion_policy.model.diffusion.samplers import sample_ddpm
+from diffusion_policy.model.diffusion.samplers import sample_ddim, sample_ddpm
 from diffusion_policy.policy.diffusion_policy import DiffusionPolicy
 from diffusion_policy.policy.load_policy import load_policy
 from diffusion_policy.scripts.tune_sampler import chunk_time
 from diffusion_policy.scripts.tune_sampler.action_distribution import Observations, sample_chunks
 from diffusion_policy.scripts.tune_sampler.agreement import Agreement, rank_correlation
-from diffusion_policy.scripts.tune_sampler.candidates import SAMPLERS, Candidate, candidates, reference
+from diffusion_policy.scripts.tune_sampler.candidates import (
+    SAMPLERS,
+    Candidate,
+    as_candidate,
+    candidates,
+    reference,
+)
 from diffusion_policy.scripts.tune_sampler.choice import Comparison, Margins, Measured
 from diffusion_policy.scripts.tune_sampler.command import main
 from diffusion_policy.scripts.tune_sampler.energy_distance import energy_terms, relative_energy_distance
@@ -112,6 +119,18 @@ def test_configurations_are_those_of_the_files() -> None:
     assert Candidate("dpm_solver_sde", 2).config["stochastic"] is True
 
 
+@pytest.mark.parametrize("candidate", [Candidate(name, 3) for name in SAMPLERS])
+def test_a_policys_own_sampler_is_recognised(candidate: Candidate) -> None:
+    assert as_candidate(candidate.build()) == candidate
+
+
+def test_other_samplers_are_no_candidates() -> None:
+    assert as_candidate(partial(sample_ddim, steps=3, eta=0.5)) is None
+    assert as_candidate(partial(sample_ddim, steps=3)) == Candidate("ddim", 3)  # defaults count
+    assert as_candidate(partial(sample_ddpm, steps=None)) is None  # the reference
+    assert as_candidate(SAMPLER["consistency"]) is None
+
+
 # Samples of actions
 
 
@@ -122,7 +141,7 @@ def test_chunks_are_what_the_policy_would_execute(pred_action_steps_only: bool) 
         sampler="ddpm", n_action_steps=n_steps, pred_action_steps_only=pred_action_steps_only
     )
     obs = {"pose": 100 + 300 * torch.rand(3, 2, 3), "keypoints": 100 + 300 * torch.rand(3, 2, 2, 2)}
-    observations = Observations(obs, held_out=True)
+    observations = Observations(obs, held_out=True, n_episodes=3)
     chunks = sample_chunks(policy, observations.encoded(policy), 5, torch.Generator().manual_seed(3))
     repeated = {key: values.repeat_interleave(5, dim=0) for key, values in obs.items()}
     expected = policy.predict_action(repeated, generator=torch.Generator().manual_seed(3))["action"]
@@ -236,6 +255,13 @@ def test_the_reference_stays_when_nothing_passes(comparison: Comparison) -> None
     assert nothing_near.chosen is comparison.reference
 
 
+def test_a_distance_across_the_margin_is_undecided(comparison: Comparison) -> None:
+    wide = measured("ddim", 4, 4.0, Estimate(0.04, 0.01, 0.09, 64))
+    undecided = Comparison.of(comparison.reference, [wide], MARGINS, has_simulator=False)
+    assert undecided.chosen is undecided.reference
+    assert undecided.verdict(wide) == "distance undecided"
+
+
 def test_without_a_simulator_the_distance_decides(comparison: Comparison) -> None:
     alone = Comparison(comparison.reference, comparison.candidates, MARGINS, has_simulator=False)
     assert alone.chosen.candidate == Candidate("ddpm", 2)
@@ -297,7 +323,7 @@ def test_a_sampler_is_tuned_and_used(
 ) -> None:
     main([str(run), *QUICK, *LENIENT, "--all"])
     said = capsys.readouterr().out
-    assert "At 6 observations of episodes held out of the training, 4 samples each; times on cpu." in said
+    assert "At 6 observations of 1 episode held out of the training, 4 samples each; times on cpu." in said
     table = [line for line in said.splitlines() if line.startswith("|")]
     assert table[0].startswith(
         "| sampler | steps | denoiser calls | ms per chunk | energy distance | score |"
@@ -355,9 +381,22 @@ def test_without_a_simulator(run: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert load_policy(run, "cpu", sampler="tuned").sampler.keywords["steps"] in (1, 2)
 
 
+def test_what_to_do_when_nothing_passes(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quick = [*QUICK, "--no-rollouts", "--overwrite", "--samplers", "heun", "--steps", "1"]
+    main([str(run), *quick, "--margin", "-1"])
+    said = capsys.readouterr().out
+    assert "The checkpoint's own, ddim with 2 steps, is" in said
+    assert "undecided" not in said
+    figures = json.loads((checkpoint_of(run) / "tune_sampler.json").read_text())
+    assert [m["sampler"] for m in figures["measured"]].count("ddim") == 1
+    distance = next(m["energy_distance"] for m in figures["measured"] if m["sampler"] == "heun")
+    main([str(run), *quick, "--margin", str((distance["low"] + distance["high"]) / 2)])
+    assert "| distance undecided |" in capsys.readouterr().out
+
+
 def test_training_episodes_stand_in_for_held_out_ones(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(run), *QUICK, "--no-rollouts", "task.dataset.val_ratio=0"])
-    assert "6 observations of training episodes, as none are held out" in capsys.readouterr().out
+    assert "6 observations of 5 training episodes, as none are held out" in capsys.readouterr().out
 
 
 def test_held_out_observations_are_of_held_out_episodes(trained: Path) -> None:

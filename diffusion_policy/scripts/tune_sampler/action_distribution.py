@@ -20,10 +20,12 @@ class Observations:
     Attributes:
         obs: `{key: (N, To, ...)}` in the task's units.
         held_out: whether they are of validation episodes.
+        n_episodes: of which they are.
     """
 
     obs: dict[str, Tensor]
     held_out: bool
+    n_episodes: int
 
     @classmethod
     def of(cls, dataset: SequenceDataset, n: int, n_obs_steps: int) -> "Observations":
@@ -37,15 +39,20 @@ class Observations:
         held_out = bool(dataset.val_mask.any()) and len(dataset.get_validation_dataset()) > 0
         windows = dataset.get_validation_dataset() if held_out else dataset
         rows = np.unique(np.linspace(0, len(windows) - 1, n).round().astype(int))
-        return cls(windows.batch(rows, n_obs_steps)["obs"], held_out)
+        mask = dataset.val_mask if held_out else dataset.train_mask
+        return cls(windows.batch(rows, n_obs_steps)["obs"], held_out, int(mask.sum()))
 
     def __len__(self) -> int:
         return len(next(iter(self.obs.values())))
 
     def __str__(self) -> str:
         if self.held_out:
-            return f"{len(self)} observations of episodes held out of the training"
-        return f"{len(self)} observations of training episodes, as none are held out (task.dataset.val_ratio is 0)"
+            episodes = "1 episode" if self.n_episodes == 1 else f"{self.n_episodes} episodes"
+            return f"{len(self)} observations of {episodes} held out of the training"
+        return (
+            f"{len(self)} observations of {self.n_episodes} training episodes, as none are held out "
+            f"(task.dataset.val_ratio is 0)"
+        )
 
     def first(self, device: torch.device) -> dict[str, Tensor]:
         """The first one, `{key: (1, To, ...)}`."""

@@ -1,5 +1,6 @@
 """Samplers with numbers of steps, among which one is chosen, and the one that they are measured against."""
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,6 @@ from diffusion_policy.policy.sampler_choice import named_sampler
 
 SAMPLERS = ("ddpm", "ddim", "ddim_trailing", "dpm_solver", "dpm_solver_sde", "heun")
 STEPS = (1, 2, 4, 8, 16)
-_TRAILING = "_trailing"  # after the name of a file of config/sampler: with that spacing
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Candidate:
     """A sampler with its number of steps.
 
     Attributes:
-        sampler: one of `SAMPLERS`.
+        sampler: one of `SAMPLERS`, a file of `config/sampler`.
         steps: its steps.
     """
 
@@ -35,8 +35,7 @@ class Candidate:
     @property
     def config(self) -> dict[str, Any]:
         """Its configuration, as in a file of `config/sampler`."""
-        config = {**named_sampler(self.sampler.removesuffix(_TRAILING)), "steps": self.steps}
-        return {**config, "spacing": "trailing"} if self.sampler.endswith(_TRAILING) else config
+        return {**named_sampler(self.sampler), "steps": self.steps}
 
     def build(self) -> Sampler:
         """The sampler itself."""
@@ -63,8 +62,9 @@ def reference(schedule: ForwardProcess) -> Candidate:
 def candidates(
     schedule: ForwardProcess, samplers: Sequence[str] = SAMPLERS, steps: Sequence[int] = STEPS
 ) -> list[Candidate]:
-    """Every sampler with every number of steps that the schedule has, but for the reference, and for trailing
-    spacing of all steps, which is the leading one.
+    """Every sampler with every number of steps that the schedule has.
+
+    Left out are the reference, and `ddim_trailing` with all steps, which is `ddim`.
 
     Raises:
         ValueError: a sampler is unknown, a number of steps is not positive, or there is no candidate.
@@ -75,10 +75,7 @@ def candidates(
     if min(steps, default=0) < 1:
         raise ValueError(f"steps must be one or more positive numbers, got {list(steps)}")
     n_train = schedule.num_train_timesteps
-    left_out = {
-        reference(schedule),
-        *(Candidate(name, n_train) for name in SAMPLERS if name.endswith(_TRAILING)),
-    }
+    left_out = {reference(schedule), Candidate("ddim_trailing", n_train)}
     every = [
         Candidate(name, n) for name in dict.fromkeys(samplers) for n in sorted(set(steps)) if n <= n_train
     ]
@@ -89,3 +86,20 @@ def candidates(
             f"{n_train}, the diffusion steps of the policy, other than the reference, {reference(schedule)}"
         )
     return found
+
+
+def as_candidate(sampler: Any) -> Candidate | None:
+    """The candidate that is called as a policy's own sampler is; None if none is."""
+    steps = _arguments(sampler).get("steps")
+    same = (
+        Candidate(name, steps)
+        for name in SAMPLERS
+        if isinstance(steps, int) and _arguments(Candidate(name, steps).build()) == _arguments(sampler)
+    )
+    return next(same, None)
+
+
+def _arguments(sampler: Any) -> dict[str, Any]:
+    """What a sampler is bound to, defaults included."""
+    arguments = {name: p.default for name, p in inspect.signature(sampler).parameters.items()}
+    return {**arguments, "function": getattr(sampler, "func", sampler)}

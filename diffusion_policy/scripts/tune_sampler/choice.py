@@ -49,6 +49,10 @@ class Measured:
         """The first criterion."""
         return self.energy_distance.high < margins.energy_distance
 
+    def is_undecided(self, margins: Margins) -> bool:
+        """Whether more observations or samples may yet show that it is near."""
+        return not self.is_near(margins) and self.energy_distance.low < margins.energy_distance
+
     def score(self) -> Estimate | None:
         """Mean score of the rollout."""
         return None if self.rollout is None else _mean(_scores(self.rollout))
@@ -136,7 +140,7 @@ class Comparison:
         if measured is self.reference:
             return "reference"
         if not measured.is_near(self.margins):
-            return "too far"
+            return "distance undecided" if measured.is_undecided(self.margins) else "too far"
         if measured.cost_ms >= self.reference.cost_ms:
             return "no faster than the reference"
         if self.passes(measured):

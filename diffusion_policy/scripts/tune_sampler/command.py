@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         print(tuning)
         print(
-            f'\nuse it with\n  policy = diffusion_policy.load_policy("{options.checkpoint}", sampler="tuned")'
+            f"\nuse it with\n  python eval.py -c {options.checkpoint} -o OUT --sampler tuned"
+            f'\n  policy = diffusion_policy.load_policy("{options.checkpoint}", sampler="tuned")'
         )
 
     report_user_errors(run, "repeat the command to go on: finished rollouts are kept")
@@ -81,7 +82,11 @@ def _parser() -> argparse.ArgumentParser:
         default=MARGINS.score,
         help="by which a score may be lower; default: %(default)s",
     )
-    parser.add_argument("--seeds", help="START:STOP of the rollouts; default: the 200 selection seeds")
+    parser.add_argument(
+        "--seeds",
+        help=f"START:STOP of the rollouts; default: the {len(SELECTION_SEEDS)} selection seeds, "
+        f"{SELECTION_SEEDS[0]}:{SELECTION_SEEDS[-1] + 1}",
+    )
     parser.add_argument("--all", action="store_true", help="roll all candidates out")
     parser.add_argument("--no-rollouts", action="store_true", help="let the energy distance alone decide")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier choice")

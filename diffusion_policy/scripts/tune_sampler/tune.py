@@ -16,13 +16,20 @@ from diffusion_policy.common.instantiate import instantiate
 from diffusion_policy.common.random_seed import derived_generator
 from diffusion_policy.dataset.sequence_dataset import SequenceDataset
 from diffusion_policy.model.diffusion.noise_schedule import ForwardProcess
-from diffusion_policy.model.diffusion.samplers import sample_consistency
+from diffusion_policy.model.diffusion.samplers import Denoise, Sampler, sample_consistency
 from diffusion_policy.policy.base_policy import BasePolicy
 from diffusion_policy.policy.diffusion_policy import DiffusionPolicy
 from diffusion_policy.policy.load_policy import load_policy
 from diffusion_policy.scripts.evaluate import check_has_simulator
 from diffusion_policy.scripts.tune_sampler.action_distribution import Observations, sample_chunks
-from diffusion_policy.scripts.tune_sampler.candidates import SAMPLERS, STEPS, Candidate, candidates, reference
+from diffusion_policy.scripts.tune_sampler.candidates import (
+    SAMPLERS,
+    STEPS,
+    Candidate,
+    as_candidate,
+    candidates,
+    reference,
+)
 from diffusion_policy.scripts.tune_sampler.choice import Comparison, Margins, Measured
 from diffusion_policy.scripts.tune_sampler.chunk_time import ms_per_chunk
 from diffusion_policy.scripts.tune_sampler.closed_loop import ClosedLoop
@@ -89,6 +96,9 @@ def tune(
     )
     schedule = cast(ForwardProcess, policy.noise_schedule)
     to_measure = candidates(schedule, samplers, steps)
+    own = as_candidate(policy.sampler)
+    if own is not None and own not in (reference(schedule), *to_measure):
+        to_measure.append(own)
     config = checkpoint.config(overrides)
     observations = Observations.of(
         _dataset(config["task"]["dataset"], trusted_targets), n_observations, policy.n_obs_steps
@@ -100,7 +110,7 @@ def tune(
     comparison = Comparison.of(of_reference, of_candidates, margins, has_simulator=loop is not None)
     if loop is not None:
         comparison.roll_out(loop.roll_out, every)
-    tuning = Tuning(checkpoint, policy.device, comparison, str(observations), n_samples, loop)
+    tuning = Tuning(checkpoint, policy.device, comparison, str(observations), n_samples, loop, own)
     write_tuning(tuning, overrides)
     return tuning
 
@@ -111,26 +121,46 @@ def _measure(
     """Time and distance of the candidates, and of the reference, half of whose samples stand against the others."""
     schedule = cast(ForwardProcess, policy.noise_schedule)
     features = observations.encoded(policy)
-
-    def sampled(candidate: Candidate, noise: int) -> Tensor:
-        policy.sampler = candidate.build()
-        return sample_chunks(policy, features, n_samples, derived_generator(noise))
-
     expected = reference(schedule)
-    log.info("%s: %d samples at each of %s", expected, n_samples, observations)
-    chunks = sampled(expected, REFERENCE_NOISE)  # (N, S, Ta Da)
-    one_half, other_half = chunks.split([n_samples // 2, n_samples - n_samples // 2], dim=1)
-    distances = [relative_energy_distance(one_half, other_half)]
-    for candidate in tqdm(to_measure, desc="energy distance", unit="sampler"):
-        distances.append(relative_energy_distance(sampled(candidate, CANDIDATE_NOISE), chunks))
-
     every = [expected, *to_measure]
+    log.info(
+        "%d samples at each of %s, of %s and %d others", n_samples, observations, expected, len(to_measure)
+    )
+    n_calls = sum(candidate.denoiser_calls(schedule) for candidate in every)
+    with tqdm(
+        desc="sampling", total=n_calls * len(observations) * n_samples, unit="call", unit_scale=True
+    ) as bar:
+
+        def sampled(candidate: Candidate, noise: int) -> Tensor:
+            policy.sampler = _showing_progress(candidate.build(), bar)
+            return sample_chunks(policy, features, n_samples, derived_generator(noise))
+
+        chunks = sampled(expected, REFERENCE_NOISE)  # (N, S, Ta Da)
+        one_half, other_half = chunks.split([n_samples // 2, n_samples - n_samples // 2], dim=1)
+        distances = [relative_energy_distance(one_half, other_half)]
+        for candidate in to_measure:
+            distances.append(relative_energy_distance(sampled(candidate, CANDIDATE_NOISE), chunks))
+
     times_ms = ms_per_chunk(policy, observations.first(policy.device), [c.build() for c in every])
     of_reference, *of_candidates = (
         Measured(candidate, candidate.denoiser_calls(schedule), ms, distance)
         for candidate, ms, distance in zip(every, times_ms, distances, strict=True)
     )
     return of_reference, of_candidates
+
+
+def _showing_progress(sampler: Sampler, bar: tqdm) -> Sampler:
+    """The sampler, telling `bar` of every row that is denoised."""
+
+    def sample(denoise: Denoise, schedule: ForwardProcess, noise: Tensor, **arguments: Any) -> Tensor:
+        def denoise_and_tell(x: Tensor, t: int) -> tuple[Tensor, Tensor]:
+            denoised = denoise(x, t)
+            bar.update(len(x))
+            return denoised
+
+        return sampler(denoise_and_tell, schedule, noise, **arguments)
+
+    return sample
 
 
 def _closed_loop(

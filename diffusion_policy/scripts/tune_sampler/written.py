@@ -15,6 +15,7 @@ from diffusion_policy.common.statistics import Estimate
 from diffusion_policy.policy.sampler_choice import TUNED_FILE
 from diffusion_policy.scripts.comparison.methods import Table, text
 from diffusion_policy.scripts.tune_sampler.agreement import Agreement
+from diffusion_policy.scripts.tune_sampler.candidates import Candidate
 from diffusion_policy.scripts.tune_sampler.choice import Comparison, Measured
 from diffusion_policy.scripts.tune_sampler.closed_loop import ClosedLoop
 
@@ -36,6 +37,7 @@ class Tuning:
         observations: at which actions were sampled, in words.
         n_samples: at each of them.
         loop: how candidates were rolled out; None if they were not.
+        own: the checkpoint's own sampler, if it was measured.
     """
 
     checkpoint: Checkpoint
@@ -44,6 +46,7 @@ class Tuning:
     observations: str
     n_samples: int
     loop: ClosedLoop | None
+    own: Candidate | None = None
 
     def __str__(self) -> str:
         table = Table(COLUMNS, tuple(self._row(m) for m in _all(self.comparison)))
@@ -76,7 +79,7 @@ class Tuning:
         """Why the choice is what it is, a sentence or two."""
         comparison, chosen = self.comparison, self.comparison.chosen
         if chosen is comparison.reference:
-            return f"No candidate passes, so the reference stays: {chosen.candidate}."
+            return f"No candidate passes, so the reference stays: {chosen.candidate}.{self._what_to_do()}"
         times = comparison.reference.ms_per_chunk / chosen.ms_per_chunk
         said = (
             f"Chosen: {chosen.candidate}, {times:.2g} times as fast as {comparison.reference.candidate}. Its energy "
@@ -89,6 +92,22 @@ class Tuning:
             f"{said}, and its score minus the reference's, {text(difference, sign='+')} over {difference.n} seeds, "
             f"is above -{comparison.margins.score:g}."
         )
+
+    def _what_to_do(self) -> str:
+        """Of a choice that makes the policy slower, and of measurements that decide nothing."""
+        comparison = self.comparison
+        said = ""
+        own = next((m for m in comparison.candidates if m.candidate == self.own), None)
+        if own is not None and own.cost_ms < comparison.reference.cost_ms:
+            times = comparison.reference.ms_per_chunk / own.ms_per_chunk
+            said += f" The checkpoint's own, {own.candidate}, is {times:.2g} times as fast; it did not pass."
+        undecided = sum(m.is_undecided(comparison.margins) for m in comparison.candidates)
+        if undecided:
+            said += (
+                f" The energy distance of {undecided} is undecided: its interval reaches across the margin; a larger "
+                f"--n_observations or --n_samples narrows it."
+            )
+        return said
 
     def _meaning(self) -> str:
         looks = self.comparison.n_looks

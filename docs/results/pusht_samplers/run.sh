@@ -49,8 +49,7 @@ few_steps() { # 90 demonstrations; the same network, data, optimizer and number 
       for policy in flow mip consistency; do
         evaluate "$OUT/${policy}_unet_90_$seed" "${policy}_${steps}_$seed" --steps "$steps"
       done
-      evaluate "$LOWDIM/diffusion_unet_90_$seed" "ddim_${steps}_$seed" --sampler ddim policy.sampler.spacing=trailing \
-        --steps "$steps"
+      evaluate "$LOWDIM/diffusion_unet_90_$seed" "ddim_${steps}_$seed" --sampler ddim_trailing --steps "$steps"
     done
   done
   local methods=("diffusion, DDIM 16=$(folders "$LOWDIM/eval/diffusion_unet_90_%")" "regression=$(folders "$LOWDIM/eval/regression_unet_90_%")")
