@@ -7,9 +7,10 @@ the operators that take longest. For all else: the Python functions that take lo
 """
 
 import cProfile
+import math
 import pstats
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import measuring
 import torch
@@ -31,9 +32,27 @@ def fastest(call: Callable[[], object], n: int = 5) -> float:
     return min(durations)
 
 
+def convolution_operations(
+    x: Sequence[int], weight: Sequence[int], *_: object, out_shape: Sequence[int], **__: object
+) -> int:
+    """Of weights (C_out, C_in, 1, K) applied to (B, C_in, 1, T)."""
+    return 2 * math.prod(out_shape) * math.prod(weight[1:])
+
+
+def transposed_convolution_operations(
+    x: Sequence[int], weight: Sequence[int], *_: object, **__: object
+) -> int:
+    """Of weights (C_in, C_out, 1, K) applied to (B, C_in, 1, T)."""
+    return 2 * math.prod(x) * math.prod(weight[1:])
+
+
 def operations(call: Callable[[], object]) -> int:
-    """Floating-point operations of a call, as torch counts them."""
-    with FlopCounterMode(display=False) as counter:
+    """Floating-point operations of a call: those that torch counts, and those of packed convolutions."""
+    packed = {
+        torch.ops.mkldnn._convolution_pointwise: convolution_operations,
+        torch.ops.mkldnn._convolution_transpose_pointwise: transposed_convolution_operations,
+    }
+    with FlopCounterMode(display=False, custom_mapping=packed) as counter:
         call()
     return counter.get_total_flops()
 
