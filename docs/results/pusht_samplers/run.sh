@@ -61,11 +61,14 @@ few_steps() { # 90 demonstrations; the same network, data, optimizer and number 
 
 transformer() { # 90 demonstrations, beside the U-Net of the small recipe
   for seed in $SEEDS; do
-    train "transformer_90_$seed" recipe=small_transformer training.seed="$seed" task.dataset.max_train_episodes=90 \
-      training.rollout_every=4
+    local common=(recipe=small_transformer training.seed="$seed" task.dataset.max_train_episodes=90 training.rollout_every=null)
+    train "transformer_90_$seed" "${common[@]}"
+    train "adaln_transformer_90_$seed" "${common[@]}" policy=diffusion_unet model=adaln_transformer_small
     evaluate "$OUT/transformer_90_$seed" "transformer_$seed"
+    evaluate "$OUT/adaln_transformer_90_$seed" "adaln_transformer_$seed"
   done
-  command_line compare "U-Net=$(folders "$LOWDIM/eval/diffusion_unet_90_%")" "transformer=$(folders "$OUT/eval/transformer_%")"
+  command_line compare "U-Net=$(folders "$LOWDIM/eval/diffusion_unet_90_%")" "transformer=$(folders "$OUT/eval/transformer_%")" \
+    "adaLN transformer=$(folders "$OUT/eval/adaln_transformer_%")"
 }
 
 paper() { # the paper's transformer, on a GPU: PARTS=paper; not part of the default
