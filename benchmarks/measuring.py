@@ -105,7 +105,7 @@ class Measure:
 
     Args:
         title: what is measured, with its unit.
-        bound: what bounds this implementation, as `profile_ours.py` showed on one core.
+        bound: what bounds this implementation, as `profile_ours.py` showed.
         prepare: the work of one side.
         rate: so many per second (more is better), not seconds (less is).
     """
@@ -163,8 +163,8 @@ MEASURES = {
     ),
     "predict_small_1": Measure(
         "predict_action, small network, DDIM 16, B=1 (s)",
-        "thin products and calls: each weight is used for at most 12 time steps; packed convolutions "
-        "take 60 to 65 %, the rest is spread over 20 calls per block.",
+        "thin products: each weight is used for at most 12 time steps; packed convolutions take 60 to "
+        "65 %, no other operator more than a tenth.",
         lambda side, sizes: side.prediction(sizes.small, sizes.few_steps, 1),
     ),
     "predict_small_56": Measure(

@@ -47,7 +47,7 @@ def _train(config: DictConfig) -> None:
     def run() -> None:
         from diffusion_policy.workspace.train_workspace import train
 
-        _check_choices_count(config)
+        _refuse_choices_without_effect(config)
         train(OmegaConf.to_container(config, resolve=True), output_dir)  # type: ignore[arg-type]
         if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one reports
             _report_training(output_dir, config)
@@ -57,7 +57,7 @@ def _train(config: DictConfig) -> None:
     )
 
 
-def _check_choices_count(config: DictConfig) -> None:
+def _refuse_choices_without_effect(config: DictConfig) -> None:
     """Refuse a sampler, denoiser or encoder that was chosen on the command line and that the policy does not use."""
     hydra_config = HydraConfig.get()
     used = OmegaConf.to_yaml(config.policy)

@@ -1,5 +1,6 @@
 """A trained policy from its checkpoint, without Hydra or the training code."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from diffusion_policy.common.device import resolve_device
 from diffusion_policy.common.instantiate import instantiate
 from diffusion_policy.policy.base_policy import BasePolicy
 from diffusion_policy.policy.sampler_choice import chosen_sampler
+
+log = logging.getLogger(__name__)
 
 
 def load_policy(
@@ -39,6 +42,8 @@ def load_policy(
     config = checkpoint.config(overrides, chosen_sampler(checkpoint, sampler, steps))
     if "policy" not in config:
         raise ValueError(f"{checkpoint.path}: its config.yaml has no 'policy'; is it another program's?")
+    if sampler == "consistency" and not config["policy"].get("distillation"):
+        log.warning("%s was not distilled: consistency sampling of it gives poor actions", checkpoint.path)
     policy = instantiate(config["policy"], trusted_targets)
     if not isinstance(policy, BasePolicy):
         raise ValueError(

@@ -1,6 +1,5 @@
 """Which sampler a checkpoint's policy acts with: its own, one of `config/sampler`, or what was tuned for it."""
 
-import logging
 from importlib import resources
 from typing import Any
 
@@ -8,8 +7,6 @@ import yaml
 
 from diffusion_policy.common.checkpoint import Checkpoint
 from diffusion_policy.common.plain_data import read_yaml
-
-log = logging.getLogger(__name__)
 
 TUNED = "tuned"
 TUNED_FILE = "sampler.yaml"  # beside the weights; `diffusion-policy tune-sampler` writes it
@@ -51,8 +48,6 @@ def chosen_sampler(checkpoint: Checkpoint, name: str | None, steps: int | None) 
     own = policy.get("sampler") if isinstance(policy, dict) else None
     if not isinstance(own, dict):
         raise ValueError(f"{checkpoint.path}: its policy has no sampler; leave out sampler and steps")
-    if name == "consistency" and not checkpoint.config()["policy"].get("distillation"):
-        log.warning("%s was not distilled: consistency sampling of it gives poor actions", checkpoint.path)
     chosen = own if name is None else _tuned(checkpoint) if name == TUNED else named_sampler(name)
     if steps is None:
         return chosen

@@ -20,6 +20,8 @@ from diffusion_policy.scripts.best_effort import best_effort
 from diffusion_policy.scripts.controls import FOLDER as CONTROLS_FOLDER
 from diffusion_policy.scripts.controls import roll_out_controls
 
+EVAL_LOG = "eval_log.json"
+
 
 def evaluate(
     path: Path | str,
@@ -62,7 +64,7 @@ def evaluate(
     checkpoint = find_checkpoint(path)
     check_has_simulator(checkpoint)
     output_dir = Path(output_dir)
-    log_path = output_dir / "eval_log.json"
+    log_path = output_dir / EVAL_LOG
     if log_path.exists() and not overwrite:
         raise FileExistsError(f"{log_path} exists: choose another --output_dir, or add --overwrite")
 
@@ -84,8 +86,6 @@ def evaluate(
 
     if log_path.exists():
         _remove_earlier(output_dir, result)
-    atomic_write_text(output_dir / "config.yaml", yaml.safe_dump(config, sort_keys=False))
-    atomic_write_text(output_dir / "episodes.json", result.to_json())
     made_of = {
         "checkpoint": str(checkpoint.path),
         "sampler": sampler,
@@ -94,7 +94,7 @@ def evaluate(
         "env_runner": runner_config,
     }
     how = {"n_envs": runner.n_envs, "provenance": provenance(policy.device)}
-    atomic_write_text(log_path, json.dumps(made_of | _summary(result) | how, indent=2))
+    _write(output_dir, config, result, made_of | _summary(result) | how)
 
     if dataset is not None:
         control_runner = instantiate(runner_config, trusted_targets, seeds=list(seeds))
@@ -108,6 +108,13 @@ def evaluate(
 
         best_effort("report", make)
     return result
+
+
+def _write(output_dir: Path, config: dict[str, Any], result: RolloutResult, eval_log: dict[str, Any]) -> None:
+    """Write an evaluation; `eval_log.json` comes last, so that where it is all is there."""
+    atomic_write_text(output_dir / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    atomic_write_text(output_dir / "episodes.json", result.to_json())
+    atomic_write_text(output_dir / EVAL_LOG, json.dumps(eval_log, indent=2))
 
 
 def _summary(result: RolloutResult) -> dict[str, Any]:

@@ -187,7 +187,8 @@ def test_the_teacher_may_build_what_the_run_trusts(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(consistency_distillation, "load_policy", read)
     distillation = ConsistencyDistillation("teacher", 5, ["my_package.MyEncoder"])
-    tiny_policy(noise_schedule=NoiseSchedule(N, prediction_type="sample"), distillation=distillation).fit(
-        None
-    )  # type: ignore[arg-type]
+    student = tiny_policy(
+        noise_schedule=NoiseSchedule(N, prediction_type="sample"), distillation=distillation
+    )
+    student.fit(None)  # type: ignore[arg-type]
     assert trusted == ["my_package.MyEncoder"]

@@ -57,6 +57,9 @@ few_steps() { # 90 demonstrations; the same network, data, optimizer and number 
     for steps in 1 2 4; do methods+=("$policy $steps=$(folders "$OUT/eval/${policy}_${steps}_%")"); done
   done
   command_line compare "${methods[@]}"
+  for policy in flow mip consistency; do # one call, beside the regression
+    command_line compare "$policy 1=$(folders "$OUT/eval/${policy}_1_%")" "regression=$(folders "$LOWDIM/eval/regression_unet_90_%")"
+  done
 }
 
 transformer() { # 90 demonstrations, beside the U-Net of the small recipe
