@@ -58,9 +58,9 @@ class Ours:
         dataset = PushTImageDataset(
             path,
             SHAPE_META,
-            horizon,
-            measuring.N_OBS_STEPS,
-            measuring.N_ACTION_STEPS,
+            horizon=horizon,
+            n_obs_steps=measuring.N_OBS_STEPS,
+            n_action_steps=measuring.N_ACTION_STEPS,
             image_storage="disk" if streamed else "memory",
         )
         crop = CropRandomizer((measuring.CROP_SIDE, measuring.CROP_SIDE))

@@ -1,6 +1,6 @@
 """Demonstrations of any format, named as in `shape_meta`, as training batches."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ class EpisodeDataset(SequenceDataset):
 
     Only the keys of `shape_meta` are read. `diffusion-policy data info PATH` lists what there is, and
     `diffusion-policy data init PATH` writes `shape_meta`.
+
+    A task whose observations are computed from what was recorded overrides `recorded_keys` and `to_sample`; one whose
+    files have a format of their own, `read`.
 
     Args:
         path: The demonstrations, a file or folder.
@@ -56,16 +59,10 @@ class EpisodeDataset(SequenceDataset):
         image_storage: ImageStorage = "memory",
     ) -> None:
         self._action_key = action_key
-        path, keys = Path(path).expanduser().absolute(), [*shape_meta.get("obs", ()), action_key]
-        cache = None if cache_dir is None else Path(cache_dir).expanduser()
-        if image_storage == "disk":
-            buffer = open_cached(path, keys, cache)
-        elif cache is None:
-            buffer = load_episodes(path, keys)
-        else:
-            buffer = load_cached(path, keys, cache)
+        self._cache_dir = None if cache_dir is None else Path(cache_dir).expanduser()
+        self._image_storage = image_storage
         super().__init__(
-            buffer,
+            self.read(self.find(path), shape_meta),
             shape_meta,
             horizon,
             n_obs_steps,
@@ -77,6 +74,23 @@ class EpisodeDataset(SequenceDataset):
             pad_after,
             image_storage,
         )
+
+    def find(self, path: str | PathLike[str]) -> Path:
+        """Where the demonstrations lie; a task may say how to get those that are missing."""
+        return Path(path).expanduser().absolute()
+
+    def recorded_keys(self, path: Path, shape_meta: Mapping[str, Any]) -> Sequence[str]:
+        """The arrays to read, under the names they were recorded with."""
+        return [*shape_meta.get("obs", ()), self._action_key]
+
+    def read(self, path: Path, shape_meta: Mapping[str, Any]) -> ReplayBuffer:
+        """Read the demonstrations, or open them where their images stay on disk."""
+        keys = self.recorded_keys(path, shape_meta)
+        if self._image_storage == "disk":
+            return open_cached(path, keys, self._cache_dir)
+        if self._cache_dir is None:
+            return load_episodes(path, keys)
+        return load_cached(path, keys, self._cache_dir)
 
     def to_sample(self, replay_buffer: ReplayBuffer) -> Sample:
         """Take the arrays as they are named."""

@@ -9,59 +9,32 @@ import numpy as np
 
 from diffusion_policy.common.replay_buffer import ReplayBuffer
 from diffusion_policy.dataset.bundled_data import data_path
-from diffusion_policy.dataset.sequence_dataset import Sample, SequenceDataset
-from diffusion_policy.dataset.zarr_format import ZarrFormat
+from diffusion_policy.dataset.episode_dataset import EpisodeDataset
+from diffusion_policy.dataset.sequence_dataset import Sample
 
 
-class PushTLowdimDataset(SequenceDataset):
+class PushTLowdimDataset(EpisodeDataset):
     """Push-T seen by keypoints, in pixels of [0, 512].
 
     The one observation `obs` (20) is nine keypoints of the block, x0, y0, ..., x8, y8, then the agent's x, y.
     `action` (2) is the position the agent is told to go to.
 
     Args:
-        path: The zarr directory or zip file with `keypoint` (9, 2), `state` (5) and `action` (2), or
-            `bundled:pusht_generated`, which comes with the package.
-        shape_meta: As in `SequenceDataset`, like the arguments below.
-        horizon: T.
-        n_obs_steps: To.
-        n_action_steps: Ta.
-        seed: Of the draws of validation and training episodes.
-        val_ratio: Share of episodes to validate on.
-        max_train_episodes: Number of episodes to train on; None takes all.
-        pad_before: By default n_obs_steps - 1.
-        pad_after: By default n_action_steps - 1.
+        path: Demonstrations in any format with `keypoint` (9, 2), `state` (5) and `action` (2), or
+            `bundled:pusht_generated`, which comes with the package. All other arguments are `EpisodeDataset`'s.
 
     Raises:
         FileNotFoundError: nothing at `path`; the message says how to get the demonstrations.
         ValueError: no data of that name come with the package, or what is there cannot be used.
     """
 
-    def __init__(
-        self,
-        path: str | PathLike[str],
-        shape_meta: Mapping[str, Any],
-        horizon: int,
-        n_obs_steps: int,
-        n_action_steps: int,
-        seed: int = 42,
-        val_ratio: float = 0.0,
-        max_train_episodes: int | None = None,
-        pad_before: int | None = None,
-        pad_after: int | None = None,
-    ) -> None:
-        super().__init__(
-            ZarrFormat().load(pusht_path(path, "pusht_lowdim_generated"), ["keypoint", "state", "action"]),
-            shape_meta,
-            horizon,
-            n_obs_steps,
-            n_action_steps,
-            seed,
-            val_ratio,
-            max_train_episodes,
-            pad_before,
-            pad_after,
-        )
+    def find(self, path: str | PathLike[str]) -> Path:
+        """Where the demonstrations lie; those that are missing can be downloaded."""
+        return pusht_path(path, "pusht_lowdim_generated")
+
+    def recorded_keys(self, path: Path, shape_meta: Mapping[str, Any]) -> list[str]:
+        """What keypoints and positions were recorded as."""
+        return ["keypoint", "state", "action"]
 
     def to_sample(self, replay_buffer: ReplayBuffer) -> Sample:
         """Join keypoints and agent position to one observation."""

@@ -2,19 +2,21 @@
 
 from collections.abc import Callable, Mapping
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diffusion_policy.common.replay_buffer import ReplayBuffer
+from diffusion_policy.dataset.episode_dataset import EpisodeDataset
 from diffusion_policy.dataset.pusht_dataset import pusht_path
-from diffusion_policy.dataset.sequence_dataset import ImageStorage, Sample, SequenceDataset
+from diffusion_policy.dataset.sequence_dataset import Sample
 from diffusion_policy.dataset.zarr_format import ZarrFormat
 
 IMAGES = "img"  # what the published data call them
 
 
-class PushTImageDataset(SequenceDataset):
+class PushTImageDataset(EpisodeDataset):
     """Push-T seen from above: `image` (3, 96, 96) and the agent's x, y in pixels of [0, 512] as `agent_pos` (2).
 
     `action` (2) is the position the agent is told to go to.
@@ -22,17 +24,9 @@ class PushTImageDataset(SequenceDataset):
     Args:
         path: The zarr directory or zip file with `img` (96, 96, 3), `state` (5) and `action` (2), or
             `bundled:pusht_generated`, which comes with the package and has no images.
-        shape_meta: As in `SequenceDataset`, like the arguments below.
-        horizon: T.
-        n_obs_steps: To.
-        n_action_steps: Ta.
-        seed: Of the draws of validation and training episodes.
-        val_ratio: Share of episodes to validate on.
-        max_train_episodes: Number of episodes to train on; None takes all.
-        pad_before: By default n_obs_steps - 1.
-        pad_after: By default n_action_steps - 1.
+        shape_meta: As in `EpisodeDataset`, like `options`.
         render: Draws states (N, 5) as images (N, H, W, 3) uint8, where the data have none. They are kept in memory.
-        image_storage: "memory", or "disk" to read images batch by batch.
+        options: All other arguments of `EpisodeDataset`.
 
     Raises:
         FileNotFoundError: nothing at `path`; the message says how to get the demonstrations.
@@ -44,34 +38,21 @@ class PushTImageDataset(SequenceDataset):
         self,
         path: str | PathLike[str],
         shape_meta: Mapping[str, Any],
-        horizon: int,
-        n_obs_steps: int,
-        n_action_steps: int,
-        seed: int = 42,
-        val_ratio: float = 0.0,
-        max_train_episodes: int | None = None,
-        pad_before: int | None = None,
-        pad_after: int | None = None,
+        *,
         render: Callable[[np.ndarray], np.ndarray] | None = None,
-        image_storage: ImageStorage = "memory",
+        **options: Any,
     ) -> None:
         self._render = render
-        found, demonstrations = pusht_path(path, "pusht_image_generated"), ZarrFormat()
-        keys = [*([IMAGES] if demonstrations.has(found, IMAGES) else []), "state", "action"]
-        in_memory = image_storage == "memory"
-        super().__init__(
-            demonstrations.load(found, keys) if in_memory else demonstrations.open(found, keys),
-            shape_meta,
-            horizon,
-            n_obs_steps,
-            n_action_steps,
-            seed,
-            val_ratio,
-            max_train_episodes,
-            pad_before,
-            pad_after,
-            image_storage,
-        )
+        super().__init__(path, shape_meta, **options)
+
+    def find(self, path: str | PathLike[str]) -> Path:
+        """Where the demonstrations lie; those that are missing can be downloaded."""
+        return pusht_path(path, "pusht_image_generated")
+
+    def recorded_keys(self, path: Path, shape_meta: Mapping[str, Any]) -> list[str]:
+        """The images where there are any, and the state."""
+        has_images = ZarrFormat().has(path, IMAGES)
+        return [*([IMAGES] if has_images else []), "state", "action"]
 
     def to_sample(self, replay_buffer: ReplayBuffer) -> Sample:
         """Take the images, or draw them; and the agent's position out of the state."""

@@ -46,20 +46,23 @@ class Outcome:
     n_steps: int = 0
     success: bool | None = None
     steps_to_success: int | None = None
-    final: dict[str, float] = field(default_factory=dict)
+    final: dict[str, float | bool] = field(default_factory=dict)
 
     def after_step(self, reward: float, info: Mapping[str, Any], final_metrics: Sequence[str]) -> "Outcome":
-        """The outcome after one more environment step."""
+        """The outcome after one more environment step.
+
+        The score is `info["score"]` where the environment says so, else the largest reward.
+        """
         n_steps = self.n_steps + 1
         success = self.success
         if "is_success" in info:
             success = bool(success or info["is_success"])
         return Outcome(
-            score=max(self.score, float(reward)),
+            score=float(info["score"]) if "score" in info else max(self.score, float(reward)),
             n_steps=n_steps,
             success=success,
             steps_to_success=n_steps if success and not self.success else self.steps_to_success,
-            final={name: float(info[name]) for name in final_metrics if name in info},
+            final={name: _number(info[name]) for name in final_metrics if name in info},
         )
 
 
@@ -141,6 +144,10 @@ class _Monitor(gymnasium.Wrapper):
         obs, reward, terminated, truncated, info = self.env.step(action)
         self.outcome = self.outcome.after_step(float(reward), info, self._final_metrics)
         return obs, reward, terminated, truncated, info
+
+
+def _number(value: Any) -> float | bool:
+    return bool(value) if isinstance(value, bool | np.bool_) else float(value)
 
 
 def _as_dict(obs: Any) -> Observation:

@@ -14,11 +14,12 @@ class EpisodeResult:
 
     Attributes:
         seed: Of the environment.
-        score: Largest reward of a step; in [0, 1] in this package's environments.
+        score: Largest reward of a step, or the last `info["score"]` where the environment has that; in [0, 1] in this
+            package's environments.
         n_steps: Environment steps.
         success: Whether `info["is_success"]` was true after any step; None if the environment never says.
         steps_to_success: Steps up to and including the first success.
-        final: Metrics of the last step by name, such as `{"coverage": 0.93}`.
+        final: Metrics of the last step by name, such as `{"coverage": 0.93}` or `{"p_1": True}`.
         video: Path of the recording, relative to the output directory.
     """
 
@@ -27,7 +28,7 @@ class EpisodeResult:
     n_steps: int
     success: bool | None = None
     steps_to_success: int | None = None
-    final: dict[str, float] = field(default_factory=dict)
+    final: dict[str, float | bool] = field(default_factory=dict)
     video: str | None = None
 
 
@@ -57,12 +58,13 @@ class RolloutResult:
         """Means with 95 % intervals.
 
         Returns:
-            `score` and `final_<metric>` (bootstrap), `success` (Wilson) and `steps_to_success` (bootstrap;
-            mean over the successful episodes, whose number is its n). What no episode has is left out.
+            `score` and `final_<metric>` (bootstrap; Wilson if it is true or false), `success` (Wilson) and
+            `steps_to_success` (bootstrap; mean over the successful episodes, whose number is its n). What no
+            episode has is left out.
         """
         successes = [episode.success for episode in self.episodes if episode.success is not None]
         metrics = {"score": bootstrap_mean_interval([episode.score for episode in self.episodes])}
-        metrics |= {f"final_{name}": bootstrap_mean_interval(values) for name, values in self._finals()}
+        metrics |= {f"final_{name}": _mean(values) for name, values in self._finals()}
         if successes:
             metrics["success"] = wilson_interval(sum(successes), len(successes))
         if any(successes):
@@ -70,7 +72,7 @@ class RolloutResult:
             metrics["steps_to_success"] = bootstrap_mean_interval(steps)
         return metrics
 
-    def _finals(self) -> Iterator[tuple[str, list[float]]]:
+    def _finals(self) -> Iterator[tuple[str, list[float | bool]]]:
         names = dict.fromkeys(name for episode in self.episodes for name in episode.final)
         for name in names:
             yield name, [episode.final[name] for episode in self.episodes if name in episode.final]
@@ -117,3 +119,9 @@ class RolloutResult:
             return cls.from_json(path.read_text())
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def _mean(values: list[float | bool]) -> Estimate:
+    if all(isinstance(value, bool) for value in values):
+        return wilson_interval(sum(map(bool, values)), len(values))
+    return bootstrap_mean_interval(values)

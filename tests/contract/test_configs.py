@@ -14,9 +14,10 @@ from diffusion_policy.common.evaluation_seeds import SELECTION_SEEDS, TEST_SEEDS
 from diffusion_policy.common.instantiate import instantiate
 from diffusion_policy.policy.base_policy import BasePolicy
 from tests.conftest import REPOSITORY
-from tests.tiny_run import write_episodes
+from tests.contract.demonstrations import WRITERS
 
 CONFIG = REPOSITORY / "diffusion_policy" / "config"
+OWN_TASKS = REPOSITORY / "configs" / "task"  # where `diffusion-policy data init` puts them
 MODEL_OF = {
     "diffusion_transformer": "transformer_small"
 }  # of a policy whose conditioning the default does not fit
@@ -28,12 +29,14 @@ def choices(group: str) -> list[str]:
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_episodes(tmp_path_factory.mktemp("data") / "episodes.zarr", length=40, images=True)
+    return WRITERS["PushTLowdimDataset"](tmp_path_factory.mktemp("data"))
 
 
-def composed(data: Path, *overrides: str) -> dict[str, Any]:
+def composed(data: Path | None, *overrides: str) -> dict[str, Any]:
+    path = [] if data is None else [f"task.dataset.path={data}"]
     with initialize_config_module("diffusion_policy.config", version_base="1.3"):
-        config = compose("train", [f"task.dataset.path={data}", *overrides])
+        search_path = [f"hydra.searchpath=[file://{OWN_TASKS.parent}]"] if OWN_TASKS.is_dir() else []
+        config = compose("train", [*search_path, *path, *overrides])
     return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
 
 
@@ -135,14 +138,38 @@ def test_recipe(data: Path, recipe: str) -> None:
     instantiate(config["optimizer"])(policy.param_groups())
 
 
+def own_targets(config: Any) -> list[str]:
+    """All names that a part of a configuration builds: here they are trusted."""
+    if isinstance(config, list):
+        return [target for value in config for target in own_targets(value)]
+    if not isinstance(config, dict):
+        return []
+    own = [config["_target_"]] if "_target_" in config else []
+    return own + [target for value in config.values() for target in own_targets(value)]
+
+
+def task_dataset(config: dict[str, Any], folder: Path) -> Any:
+    """Of the demonstrations that the task names, or of small ones in their layout; skips where there are neither."""
+    dataset = config["task"]["dataset"]
+    writer = WRITERS.get(dataset["_target_"].rpartition(".")[2])
+    if writer is not None:
+        dataset["path"] = str(writer(folder))
+    try:
+        return instantiate(dataset, own_targets(config["task"]))
+    except (FileNotFoundError, ImportError) as error:
+        pytest.skip(str(error))
+
+
 @pytest.mark.sim
-@pytest.mark.parametrize("task", choices("task"))
-def test_task(data: Path, task: str) -> None:
+@pytest.mark.parametrize("task", [*choices("task"), *sorted(path.stem for path in OWN_TASKS.glob("*.yaml"))])
+def test_task(tmp_path: Path, task: str) -> None:
     """A training sample and an observation of the environment look the same."""
-    config = composed(data, f"task={task}")
-    dataset = instantiate(config["task"]["dataset"])
+    config = composed(None, f"task={task}")
+    dataset = task_dataset(config, tmp_path)
     sample = dataset.batch(np.arange(1), 1)
-    env = instantiate(config["task"]["env_runner"]["env"])()
+    if config["task"]["env_runner"] is None:
+        return
+    env = instantiate(config["task"]["env_runner"]["env"], own_targets(config["task"]))()
     observation, _ = env.reset(seed=0)
     observation = observation if isinstance(observation, dict) else {"obs": observation}
     meta = config["task"]["shape_meta"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from diffusion_policy.env_runner.env_pool import EnvPool, InProcessPool, WorkerPool
-from diffusion_policy.env_runner.episode_env import EnvSpec
+from diffusion_policy.env_runner.episode_env import EnvSpec, Outcome
 from tests.env_runner.toy_env import BlinkingEnv, DictEnv, FailingEnv, SilentEnv, ToyEnv, UnbuildableEnv
 
 TO, TA, MAX_STEPS = 2, 3, 10
@@ -112,6 +112,12 @@ class TestOutcome:
                 (result,) = pool.step([0], chunks(1))
         assert (result.outcome.n_steps, result.outcome.success) == (6, True)
         assert result.outcome.steps_to_success == 3
+
+    def test_the_environment_may_say_the_score_itself(self):
+        outcome = Outcome().after_step(5.0, {"score": 0.25, "p_1": np.True_}, ["p_1"])
+        assert outcome.score == 0.25
+        assert outcome.final == {"p_1": True}
+        assert outcome.after_step(5.0, {"score": 0.125}, []).score == 0.125
 
     def test_score_is_the_largest_reward_not_the_last(self):
         with InProcessPool(spec(), 1) as pool:

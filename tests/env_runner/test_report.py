@@ -23,7 +23,7 @@ episodes = st.builds(
     n_steps=st.integers(1, 300),
     success=st.none() | st.booleans(),
     steps_to_success=st.none() | st.integers(1, 300),
-    final=st.dictionaries(st.sampled_from(["coverage", "distance"]), st.floats(0, 1)),
+    final=st.dictionaries(st.sampled_from(["coverage", "distance"]), st.floats(0, 1) | st.booleans()),
     video=st.none() | st.just("media/1.mp4"),
 )
 
@@ -36,6 +36,12 @@ def test_metrics():
     assert metrics["success"] == wilson_interval(2, 3)
     assert metrics["steps_to_success"] == bootstrap_mean_interval([38, 50])
     assert metrics["steps_to_success"].n == 2
+
+
+def test_a_metric_that_is_true_or_false_has_the_interval_of_a_rate():
+    rows = [EpisodeResult(i, 0.5, 10, final={"p_1": i < 3}) for i in range(4)]
+    rolled_out = RolloutResult.from_json(RolloutResult(tuple(rows), 1.0).to_json())
+    assert rolled_out.metrics()["final_p_1"] == wilson_interval(3, 4)
 
 
 def test_what_no_episode_has_is_left_out():
