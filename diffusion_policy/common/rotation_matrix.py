@@ -2,7 +2,7 @@
 
 A matrix R (..., 3, 3) maps coordinates in the rotated frame to those in the fixed one, its columns being the axes
 of the rotated frame. All formulae hold at angle 0 and pi, and gradients are finite there; Euler angles have none
-in gimbal lock.
+in gimbal lock. Products are written out: `@` may round to bfloat16 or TF32 where a network is trained.
 """
 
 import torch
@@ -20,11 +20,9 @@ def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
     """
     square = axis_angle.square().sum(-1)[..., None, None]  # a^2
     cross = _cross_matrix(axis_angle)
-    eye = torch.eye(3, dtype=axis_angle.dtype, device=axis_angle.device)
-    half = _sinc(
-        square / 4
-    )  # (1 - cos(a)) / a^2 = sinc(a/2)^2 / 2, without a difference of almost equal numbers
-    return eye + _sinc(square) * cross + half.square() / 2 * (cross @ cross)
+    half = _sinc(square / 4)
+    # (1 - cos(a)) / a^2 = sinc(a/2)^2 / 2, without a difference of almost equal numbers
+    return _identity(cross) + _sinc(square) * cross + half.square() / 2 * product(cross, cross)
 
 
 def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
@@ -46,8 +44,7 @@ def quaternion_to_matrix(quaternion: Tensor) -> Tensor:
     """
     real, cross = quaternion[..., :1, None], _cross_matrix(quaternion[..., 1:])
     square = quaternion.square().sum(-1)[..., None, None]
-    eye = torch.eye(3, dtype=quaternion.dtype, device=quaternion.device)
-    return eye + 2 / square * (real * cross + cross @ cross)
+    return _identity(cross) + 2 / square * (real * cross + product(cross, cross))
 
 
 def matrix_to_quaternion(matrix: Tensor) -> Tensor:
@@ -96,12 +93,9 @@ def euler_angles_to_matrix(angles: Tensor, convention: str) -> Tensor:
         angles: (..., 3), radians.
         convention: such as "XYZ", intrinsic: each turn is about an axis of the frame that the turns before made.
     """
-    eye = torch.eye(3, dtype=angles.dtype, device=angles.device)
-    turns = (
-        axis_angle_to_matrix(angles[..., n, None] * eye[axis]) for n, axis in enumerate(_axes(convention))
-    )
-    first, second, third = turns
-    return first @ second @ third
+    axes = _identity(angles)[list(_axes(convention))]  # (3, 3), one to a row
+    first, second, third = axis_angle_to_matrix(angles[..., None] * axes).unbind(-3)
+    return product(product(first, second), third)
 
 
 def matrix_to_euler_angles(matrix: Tensor, convention: str) -> Tensor:
@@ -128,6 +122,15 @@ def matrix_to_euler_angles(matrix: Tensor, convention: str) -> Tensor:
     )
     sine = -sign * row[..., k] if last == i else sign * row[..., i]
     return torch.stack([first, second, torch.atan2(sine, row[..., j])], dim=-1)
+
+
+def product(first: Tensor, second: Tensor) -> Tensor:
+    """The matrix product (..., 3, n) of (..., 3, 3) and (..., 3, n)."""
+    return (first[..., None] * second[..., None, :, :]).sum(-2)
+
+
+def _identity(like: Tensor) -> Tensor:
+    return torch.eye(3, dtype=like.dtype, device=like.device)
 
 
 def _axes(convention: str) -> tuple[int, int, int]:

@@ -27,6 +27,7 @@ Sample = dict[str, Any]  # {"obs": {key: array}, "action": array}
 ImageStorage = Literal["memory", "disk"]
 BATCHES_AHEAD = 3
 STEPS_ENCODED_AT_ONCE = 256
+WINDOWS_AT_ONCE = 4096
 
 
 class SequenceDataset:
@@ -187,10 +188,17 @@ class SequenceDataset:
         return self._gather(positions[:, :obs_steps], positions)
 
     def _feature_batch(self, rows: np.ndarray | Tensor, obs_steps: int) -> Sample:
-        """`batch` with the cached features (B, obs_steps, F) in place of observations."""
+        """`batch` with the cached features (B, obs_steps, F), and low-dim observations alone."""
         positions = self._positions(rows, obs_steps)
         features = self._features["features"][positions[:, :obs_steps]]
-        return {"features": features, "action": self._read("action", positions)}
+        low_dim = [key for key, meta in self._metas.items() if meta["type"] != "rgb" and key != "action"]
+        return {"features": features} | self._gather(positions[:, :obs_steps], positions, low_dim)
+
+    def windows(self, obs_steps: int, keys: Sequence[str]) -> Iterator[Sample]:
+        """All windows in blocks, as `batch` gives them, with no other observations than `keys`."""
+        for rows in torch.arange(len(self)).split(WINDOWS_AT_ONCE):
+            positions = self._positions(rows, obs_steps)
+            yield self._gather(positions[:, :obs_steps], positions, keys)
 
     def _positions(self, rows: np.ndarray | Tensor, obs_steps: int) -> Tensor:
         """Steps of whole windows, (B, T)."""
@@ -215,7 +223,7 @@ class SequenceDataset:
     def batches(self, rows: Iterable[np.ndarray | Tensor], obs_steps: int) -> Iterator[Sample]:
         """What a policy learns from, for one array of window numbers after another: what `batch` gives.
 
-        After `cache_features` it is `{"features": (B, obs_steps, F), "action": (B, T, Da)}`.
+        After `cache_features` there is `"features"` (B, obs_steps, F) beside it, and no images.
         Images on disk are read ahead on a background thread, which ends with the iterator; a damaged one is an
         error in the batch that holds it.
         """
@@ -224,8 +232,13 @@ class SequenceDataset:
         calls = (partial(self.batch, windows, obs_steps) for windows in rows)
         return read_ahead(calls, BATCHES_AHEAD) if self._streamed else (call() for call in calls)
 
-    def _gather(self, obs_positions: Tensor, action_positions: Tensor) -> Sample:
-        obs = {key: self._read(key, obs_positions) for key in self._metas if key != "action"}
+    def _gather(
+        self, obs_positions: Tensor, action_positions: Tensor, keys: Sequence[str] | None = None
+    ) -> Sample:
+        """Observations `keys`, by default all, and actions at these steps of the buffer."""
+        if keys is None:
+            keys = [key for key in self._metas if key != "action"]
+        obs = {key: self._read(key, obs_positions) for key in keys}
         return {"obs": obs, "action": self._read("action", action_positions)}
 
     def _read(self, key: str, positions: Tensor) -> Tensor:

@@ -33,6 +33,13 @@ class Demonstrations(Protocol):
         """The demonstrations of the training split."""
         ...
 
+    def windows(self, obs_steps: int, keys: Sequence[str]) -> Iterable[Episode]:
+        """All training windows, in blocks of tensors.
+
+        Each is `{"obs": {key: (B, obs_steps, ...)}, "action": (B, T, Da)}` with no other observations than `keys`.
+        """
+        ...
+
     def get_normalizer(self) -> LinearNormalizer:
         """A fitted normaliser with one field per observation key and `action`."""
         ...

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_policy.model.diffusion.noise_schedule import ForwardProcess
+from diffusion_policy.policy.action_representation import ActionRepresentation
 from diffusion_policy.policy.conditioning import Condition
 from diffusion_policy.policy.load_policy import load_policy
 
@@ -20,6 +21,7 @@ class Denoising(Protocol):
     n_obs_steps: int
     pred_action_steps_only: bool
     clip_sample: bool
+    action_repr: ActionRepresentation | None
 
     @property
     def device(self) -> torch.device:
@@ -156,6 +158,11 @@ def _check_fit(teacher: Any, student: Denoising, steps: int) -> None:
                 f"distillation.teacher has {name}={getattr(teacher, name)}, and the policy {getattr(student, name)}: "
                 f"train with the teacher's"
             )
+    if teacher.action_repr != student.action_repr:
+        raise ValueError(
+            f"distillation.teacher has {_described(teacher)}, and the policy {_described(student)}: train with the "
+            "teacher's task.action_repr"
+        )
     own = student.noise_schedule
     if not isinstance(own, ForwardProcess) or own.prediction_type != "sample" or own.levels != process.levels:
         raise ValueError(
@@ -166,3 +173,7 @@ def _check_fit(teacher: Any, student: Denoising, steps: int) -> None:
             f"distillation.steps must be at most the teacher's {process.num_train_timesteps} diffusion steps, "
             f"got {steps}"
         )
+
+
+def _described(policy: Denoising) -> str:
+    return f"the actions {policy.action_repr or 'as they are (absolute)'}"

@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from diffusion_policy.common.noise import Generators, own_rows, randn
+from diffusion_policy.model.common.normalizer import FieldNormalizer
 from diffusion_policy.model.diffusion.noise_schedule import ForwardProcess
 from diffusion_policy.model.diffusion.regression import Regression
 from diffusion_policy.model.diffusion.samplers import Denoise, Sampler
 from diffusion_policy.model.vision.multi_image_obs_encoder import MultiImageObsEncoder
+from diffusion_policy.policy.action_representation import ActionRepresentation
 from diffusion_policy.policy.base_policy import BasePolicy, Demonstrations
 from diffusion_policy.policy.checked_obs import checked_obs
 from diffusion_policy.policy.conditioning import (
@@ -30,7 +32,7 @@ class DiffusionPolicy(BasePolicy):
 
     Training minimises `|| denoiser(alpha_t x_0 + sigma_t eps, t, obs) - target ||^2` over diffusion steps t
     and noise eps (eqn. 5 of the paper); acting samples x_0. Everything inside works in normalised units, [-1,
-    1] per dimension.
+    1] per dimension, of actions as `action_repr` writes them; outside they are absolute.
 
     Args:
         shape_meta: names, shapes and types of the task's observations and action.
@@ -50,6 +52,11 @@ class DiffusionPolicy(BasePolicy):
             original need another.
         obs_encoder_lr, obs_encoder_weight_decay: of the observation encoder; None is the optimizer's.
         distillation: learn from a trained policy instead of the demonstrated actions, to sample in one step.
+        action_repr: how the policy writes actions: relative to what is measured, as steps, or (None) as they are.
+            It is a property of the task.
+
+    Raises:
+        ValueError: arguments that do not fit each other; says which.
     """
 
     def __init__(
@@ -69,6 +76,7 @@ class DiffusionPolicy(BasePolicy):
         obs_encoder_lr: float | None = None,
         obs_encoder_weight_decay: float | None = None,
         distillation: ConsistencyDistillation | None = None,
+        action_repr: ActionRepresentation | None = None,
     ):
         super().__init__(shape_meta, horizon, n_obs_steps, n_action_steps)
         if first_action_step is not None:
@@ -94,6 +102,7 @@ class DiffusionPolicy(BasePolicy):
         self.obs_encoder_lr = obs_encoder_lr
         self.obs_encoder_weight_decay = obs_encoder_weight_decay
         self.distillation = distillation
+        self.action_repr = self._checked_representation(action_repr)
         self._check_sampler()
 
     @property
@@ -109,12 +118,19 @@ class DiffusionPolicy(BasePolicy):
     def fit(self, dataset: Demonstrations) -> None:
         """Fit the normaliser, and let networks of the encoder read their files of weights, where they have any.
 
+        The normaliser of actions is fitted to all training windows where `action_repr` makes them depend on these.
         With `distillation`, take all that from the teacher.
         """
         if self.distillation is not None:
             self.distillation.start(self)
             return
-        super().fit(dataset)
+        normalizer = dataset.get_normalizer()
+        if self.action_repr is not None:
+            normalizer["action"] = FieldNormalizer.create_fit_of_blocks(
+                self.written_actions(window["action"], window["obs"])
+                for window in dataset.windows(self.n_obs_steps, self.action_repr.keys)
+            )
+        self.set_normalizer(normalizer)
         for module in self.obs_encoder.modules():
             if hasattr(module, "load_pretrained"):
                 cast(Callable[[], None], module.load_pretrained)()
@@ -142,14 +158,17 @@ class DiffusionPolicy(BasePolicy):
         Known entries (in-painting) count as zeros in the mean, as in the original.
 
         Args:
-            batch: `{"obs": {key: (B, n_train_obs_steps, ...)}, "action": (B, T, Da)}` in the task's units, or
-                with `"features"` (B, n_train_obs_steps, F), what `encode` made of `obs`, in its place.
+            batch: `{"obs": {key: (B, n_train_obs_steps, ...)}, "action": (B, T, Da)}` in the task's units. With
+                `"features"` (B, n_train_obs_steps, F), what `encode` made of `obs`, only those of `obs` are needed
+                that `action_repr` reads.
 
         Returns:
             The loss, and `{"loss": it}` for the log.
         """
         features = batch["features"] if "features" in batch else self.encode(batch["obs"])
-        actions = self._executed_part(self.normalizer["action"].normalize(batch["action"]))
+        actions = self.normalizer["action"].normalize(
+            self.written_actions(batch["action"], batch.get("obs", {}))
+        )
         clean = self.conditioning.trajectory(actions, features)  # (B, T, D)
         condition = self.condition(features)
 
@@ -203,10 +222,15 @@ class DiffusionPolicy(BasePolicy):
         if committed is not None:
             self._check_committed(committed, n_rows=condition.shape[0])
             first = 0 if self.pred_action_steps_only else self.first_action_step
+            if self.action_repr is not None:
+                committed = self.action_repr.encode(committed, obs, self.n_obs_steps, self.first_action_step)
             condition = condition.with_known_actions(self.normalizer["action"].normalize(committed), first)
         trajectory = self.conditional_sample(condition, generator=generator, noise=noise)
 
         action_pred = self.normalizer["action"].unnormalize(trajectory[..., : self.action_dim])
+        if self.action_repr is not None:
+            first = self.first_action_step if self.pred_action_steps_only else 0
+            action_pred = self.action_repr.decode(action_pred, obs, self.n_obs_steps, first)
         if self.pred_action_steps_only:
             return {"action": action_pred, "action_pred": action_pred}
         result: dict[str, Any] = self.executed_part(action_pred)
@@ -274,8 +298,29 @@ class DiffusionPolicy(BasePolicy):
         n_steps = self.n_action_steps if self.pred_action_steps_only else self.horizon
         return self.conditioning.condition(features, n_steps, self.n_obs_steps, self.action_dim)
 
-    def _executed_part(self, actions: Tensor) -> Tensor:
-        """The steps of `actions` (B, T, Da) that are denoised: all, or only the executed ones."""
+    def _checked_representation(
+        self, action_repr: ActionRepresentation | None
+    ) -> ActionRepresentation | None:
+        """None for absolute actions: nothing is computed."""
+        if action_repr is None or action_repr.kind == "absolute":
+            return None
+        action_repr.check(self.shape_meta)
+        if self.first_action_step != self.n_obs_steps - 1:
+            raise ValueError(
+                f"action_repr.kind={action_repr.kind} needs first_action_step = n_obs_steps - 1 = "
+                f"{self.n_obs_steps - 1}, got {self.first_action_step}: leave it out, or learn absolute actions"
+            )
+        return action_repr
+
+    def written_actions(self, actions: Tensor, obs: Mapping[str, Tensor]) -> Tensor:
+        """Absolute actions as the policy learns them, before normalisation: all steps, or only the executed ones.
+
+        Args:
+            actions: (B, T, Da).
+            obs: `{key: (B, >=To, D)}`, those that `action_repr` reads.
+        """
+        if self.action_repr is not None:
+            actions = self.action_repr.encode(actions, obs, self.n_obs_steps)
         if not self.pred_action_steps_only:
             return actions
         return actions[:, self.first_action_step : self.first_action_step + self.n_action_steps]

@@ -104,13 +104,15 @@ class TestOnADevice:
 
 
 class TestCachedFeatures:
-    def test_batches_hold_them_instead_of_observations(self):
+    def test_batches_hold_them_instead_of_images(self):
         dataset = make_dataset()
         rows = [np.array([3, 0, 3]), np.arange(7)]
         expected = [dataset.batch(some, 2) for some in rows]
         dataset.cache_features(mean_and_pose)
         for features, raw in zip(dataset.batches(rows, 2), expected, strict=True):
-            assert list(features) == ["features", "action"]
+            assert list(features) == ["features", "obs", "action"]
+            assert list(features["obs"]) == ["pose"]
+            assert torch.equal(features["obs"]["pose"], raw["obs"]["pose"])
             assert torch.equal(features["action"], raw["action"])
             torch.testing.assert_close(features["features"], mean_and_pose(raw["obs"]))
 

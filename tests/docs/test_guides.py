@@ -73,6 +73,14 @@ def test_a_new_task(tmp_path: Path) -> None:
         run(language, code, tmp_path)
 
 
+def test_action_representations(tmp_path: Path) -> None:
+    shutil.copy(REPOSITORY / "train.py", tmp_path)
+    said = "".join(run(language, code, tmp_path) for language, code in blocks("action-representations.md"))
+    assert "position [" in said
+    config = (tmp_path / "my_relative/config.yaml").read_text()
+    assert config.count("kind: relative") == 2, "in the task and in the policy"
+
+
 def test_faster_inference(tmp_path: Path) -> None:
     for script in ("train.py", "eval.py"):
         shutil.copy(REPOSITORY / script, tmp_path)

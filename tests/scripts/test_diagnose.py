@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from diffusion_policy.common.checkpoint import find_checkpoint
+from diffusion_policy.dataset.pusht_dataset import PushTLowdimDataset
 from diffusion_policy.model.common.normalizer import LinearNormalizer
+from diffusion_policy.policy.action_parts import Vector
+from diffusion_policy.policy.action_representation import ActionRepresentation
 from diffusion_policy.policy.control_policies import ZeroPolicy
 from diffusion_policy.scripts.diagnosis.check import Check, Diagnosis, Table, graded, worst
 from diffusion_policy.scripts.diagnosis.chunks import Chunks
@@ -24,6 +27,7 @@ from diffusion_policy.scripts.diagnosis.policy_checks import (
     check_timing,
 )
 from diffusion_policy.scripts.diagnosis.recordings import Recordings
+from tests.policy.tiny_policy import tiny_policy
 from tests.scripts import circling
 
 SHAPE_META = {"obs": {"obs": {"shape": [20]}}, "action": {"shape": [2]}}
@@ -201,6 +205,20 @@ def test_an_outlier_squeezes_the_rest() -> None:
     check = check_normalizer(data, fitted(data))
     assert check.verdict == "bad"
     assert "rare outliers" in str(check.tables[0].rows)
+
+
+def test_relative_actions_are_checked_as_they_are_learned(tmp_path: Path) -> None:
+    """Absolute ones, of hundreds, would look like those of other data."""
+    circling.write(tmp_path / "data.zarr", circling.episodes())
+    dataset = PushTLowdimDataset(tmp_path / "data.zarr", SHAPE_META, 8, 2, 4)
+    relative = ActionRepresentation("relative", [Vector("obs", size=2, start=18)])
+    policy = tiny_policy(shape_meta=SHAPE_META, n_action_steps=4, action_repr=relative)
+    policy.normalizer = LinearNormalizer()
+    policy.fit(dataset)
+    data = Recordings.of(dataset, SHAPE_META)
+    assert check_normalizer(data, policy).verdict == "ok"
+    policy.set_normalizer(dataset.get_normalizer())  # of absolute actions
+    assert check_normalizer(data, policy).verdict != "ok"
 
 
 def test_a_normaliser_of_other_data() -> None:

@@ -74,6 +74,23 @@ class FieldNormalizer(nn.Module):
         return cls(scale, offset, stats)
 
     @classmethod
+    @torch.no_grad()
+    def create_fit_of_blocks(cls, blocks: Iterable[Array]) -> "FieldNormalizer":
+        """`create_fit` to the limits of all rows of some arrays (..., D), which need not fit into memory at once."""
+        count, total, squares = 0, torch.tensor(0.0), torch.tensor(0.0)
+        low, high = torch.tensor(math.inf), torch.tensor(-math.inf)
+        for block in blocks:
+            rows = _rows(block, last_n_dims=1).cpu()
+            low, high = torch.minimum(low, rows.amin(0)), torch.maximum(high, rows.amax(0))
+            count += len(rows)
+            total = total + rows.double().sum(0)
+            squares = squares + rows.double().square().sum(0)
+        mean = total / count
+        std = ((squares - count * mean.square()).clamp(min=0) / max(count - 1, 1)).sqrt()
+        limits = cls.create_fit(torch.stack([low, high]))
+        return cls(limits.scale, limits.offset, {"min": low, "max": high, "mean": mean, "std": std})
+
+    @classmethod
     def create_manual(
         cls, scale: Array, offset: Array, input_stats_dict: Mapping[str, Array]
     ) -> "FieldNormalizer":

@@ -11,7 +11,13 @@ from diffusion_policy.common.sampler import SequenceSampler
 from diffusion_policy.dataset.sequence_dataset import SequenceDataset
 from diffusion_policy.policy.base_policy import BasePolicy
 from diffusion_policy.scripts.diagnosis.check import Check, Table, Verdict, graded, worst
-from diffusion_policy.scripts.diagnosis.recordings import Array, Recordings, actions, features
+from diffusion_policy.scripts.diagnosis.recordings import (
+    Array,
+    Recordings,
+    actions,
+    features,
+    learned_actions,
+)
 
 IDLE_SHARE_OF_RANGE = 0.002  # per step; slower than anything that a demonstrator does on purpose
 START_STEPS = 10
@@ -88,8 +94,10 @@ def check_normalizer(recordings: Recordings, policy: BasePolicy) -> Check:
     verdicts: list[Verdict] = ["ok"]
     n_dims = 0
     for key in (*recordings.low_dim_keys, "action"):
-        values = [episode["action"] if key == "action" else episode["obs"][key] for episode in recordings.all]
-        raw = np.concatenate([features(value) for value in values])  # (N, D)
+        if key == "action":
+            raw = np.concatenate([learned_actions(episode, policy) for episode in recordings.all])  # (N, Da)
+        else:
+            raw = np.concatenate([features(episode["obs"][key]) for episode in recordings.all])  # (N, D)
         normalised = _normalised(policy, key, raw)
         for dim in range(raw.shape[1]):
             found = _dimension_faults(raw[:, dim], normalised[:, dim], clips and key == "action")

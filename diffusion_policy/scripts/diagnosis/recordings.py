@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from diffusion_policy.dataset.sequence_dataset import SequenceDataset
-from diffusion_policy.policy.base_policy import Episode
+from diffusion_policy.policy.base_policy import BasePolicy, Episode
+from diffusion_policy.policy.diffusion_policy import DiffusionPolicy
 
 Array = NDArray[np.float64]
 
@@ -75,6 +77,19 @@ def features(values: NDArray[Any]) -> Array:
 def actions(episode: Episode) -> Array:
     """The actions of an episode, (L, Da)."""
     return features(episode["action"])
+
+
+def learned_actions(episode: Episode, policy: BasePolicy) -> Array:
+    """The actions of an episode as the policy learns them, (N, Da): absolute, or else those of all its windows."""
+    if not isinstance(policy, DiffusionPolicy) or policy.action_repr is None:
+        return actions(episode)
+    length, n_obs_steps = len(episode["action"]), policy.n_obs_steps
+    starts = np.arange(1 - n_obs_steps, length - policy.horizon + policy.n_action_steps)
+    steps = (starts[:, None] + np.arange(policy.horizon)).clip(0, length - 1)
+    seen = steps[:, :n_obs_steps]
+    obs = {key: torch.as_tensor(episode["obs"][key][seen]) for key in policy.action_repr.keys}
+    written = policy.written_actions(torch.as_tensor(episode["action"][steps]), obs)
+    return written.flatten(0, 1).numpy().astype(np.float64)
 
 
 def _spread(indices: NDArray[np.int64], n: int) -> list[int]:
