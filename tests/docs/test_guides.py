@@ -77,6 +77,7 @@ def test_action_representations(tmp_path: Path) -> None:
     shutil.copy(REPOSITORY / "train.py", tmp_path)
     said = "".join(run(language, code, tmp_path) for language, code in blocks("action-representations.md"))
     assert "position [" in said
+    assert "rotation_offset [" in said
     config = (tmp_path / "my_relative/config.yaml").read_text()
     assert config.count("kind: relative") == 2, "in the task and in the policy"
 

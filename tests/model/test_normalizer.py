@@ -33,6 +33,17 @@ class TestFit:
             assert values.shape == DATA[name].shape
             assert values.dtype == torch.float32
 
+    @pytest.mark.parametrize("n_blocks", [1, 3, 200])
+    def test_blocks_are_fitted_as_the_whole(self, n_blocks):
+        whole = FieldNormalizer.create_fit(DATA["action"]).state_dict()
+        parts = FieldNormalizer.create_fit_of_blocks(np.array_split(DATA["action"], n_blocks)).state_dict()
+        for name in ("scale", "offset", "input_min", "input_max"):
+            assert torch.equal(parts[name], whole[name])
+        for name in ("input_mean", "input_std"):
+            torch.testing.assert_close(parts[name], whole[name], rtol=1e-5, atol=0)
+        with pytest.raises(ValueError, match="dimension 1 is nan in row 0"):
+            FieldNormalizer.create_fit_of_blocks([np.ones((2, 2)), np.array([[0.0, np.nan]])])
+
     def test_closed_form(self):
         field = FieldNormalizer.create_fit(np.array([[0.0, 5.0], [10.0, 5.0]]), output_max=3, output_min=1)
         assert field.scale.tolist() == pytest.approx([0.2, 1])

@@ -23,6 +23,7 @@ from diffusion_policy.policy.action_parts import Absolute, Pose, Vector
 from diffusion_policy.policy.action_representation import ActionRepresentation
 from diffusion_policy.policy.consistency_distillation import ConsistencyDistillation
 from diffusion_policy.policy.load_policy import load_policy
+from tests.conftest import REPOSITORY
 from tests.policy.tiny_policy import CONDITIONINGS, TA, TO, B, T, generators, tiny_policy
 
 KINDS = ["absolute", "delta", "relative"]
@@ -177,8 +178,8 @@ def test_poses_are_seen_from_the_robot(kind: str) -> None:
 
 @written_kinds
 def test_a_turned_frame_of_measurement_is_made_good(kind: str) -> None:
-    """As robosuite's `eef_quat`, 90 degrees about z from the frame that is commanded."""
-    quarter = [0.0, 0.0, np.pi / 2]
+    """As robosuite's `eef_quat` of a Panda, a quarter turn from the frame that is commanded."""
+    quarter = [0.0, 0.0, -np.pi / 2]
     motion = Motion(5)
     turned = Pose("hand_pos", "hand_quat", rotation_offset=quarter)
     parts = [turned, *PARTS[1:]]
@@ -530,3 +531,12 @@ def test_damaged_rotations_are_found_when_the_normaliser_is_fitted() -> None:
     dataset._tensors["quat"][5] = 0
     with pytest.raises(ValueError, match="not finite"):
         tiny_policy(shape_meta=META, action_repr=configured("relative")).fit(dataset)
+
+
+def test_every_policy_that_learns_takes_it_from_the_task() -> None:
+    """The controls give back recorded actions; any other would learn absolute ones without a word."""
+    files = sorted((REPOSITORY / "diffusion_policy/config/policy").glob("*.yaml"))
+    learning = {path: text for path in files if ".control_policies." not in (text := path.read_text())}
+    assert len(files) > len(learning) > 4
+    for path, text in learning.items():
+        assert "action_repr: ${oc.select:task.action_repr,null}" in text, path.name
