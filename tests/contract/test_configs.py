@@ -29,7 +29,7 @@ def choices(group: str) -> list[str]:
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return WRITERS["PushTLowdimDataset"](tmp_path_factory.mktemp("data"))
+    return WRITERS["PushTLowdimDataset"](tmp_path_factory.mktemp("data"), {})
 
 
 def composed(data: Path | None, *overrides: str) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def task_dataset(config: dict[str, Any], folder: Path) -> Any:
     dataset = config["task"]["dataset"]
     writer = WRITERS.get(dataset["_target_"].rpartition(".")[2])
     if writer is not None:
-        dataset["path"] = str(writer(folder))
+        dataset["path"] = str(writer(folder, dataset))
     try:
         return instantiate(dataset, own_targets(config["task"]))
     except (FileNotFoundError, ImportError) as error:

@@ -1,0 +1,79 @@
+"""What an environment takes from robomimic's HDF5 files: how they were recorded, and where episodes began."""
+
+import importlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+N_ARMS = {"Lift": 1, "PickPlaceCan": 1, "NutAssemblySquare": 1, "TwoArmTransport": 2, "ToolHang": 1}
+CONTROL_FREQUENCY_HZ = 20
+
+
+def default_env_args(env_name: str) -> dict[str, Any]:
+    """What robomimic's published human demonstrations of a task say about their environment.
+
+    Raises:
+        ValueError: `env_name` is none of robomimic's tasks.
+    """
+    if env_name not in N_ARMS:
+        raise ValueError(f"env_name is {env_name!r}; expected one of {', '.join(N_ARMS)}")
+    n_arms = N_ARMS[env_name]
+    kwargs = {"robots": ["Panda"] * n_arms, "control_freq": CONTROL_FREQUENCY_HZ}
+    placement = {"env_configuration": "opposed"} if n_arms == 2 else {}
+    return {"env_name": env_name, "type": 1, "env_kwargs": {**kwargs, **placement}}
+
+
+def read_env_args(path: str | PathLike[str]) -> dict[str, Any]:
+    """Read `env_args` of a file.
+
+    Raises:
+        FileNotFoundError: nothing is at `path`.
+        ValueError: there are none, they are no JSON, or name another environment than robomimic's.
+    """
+    with _opened(path) as file:
+        attributes = file["data"].attrs if "data" in file else {}
+        if "env_args" not in attributes:
+            raise ValueError(
+                f"{path}: 'data' has no attribute env_args; choose another file, or env_args=None"
+            )
+        try:
+            env_args = dict(json.loads(attributes["env_args"]))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: env_args are not JSON ({error}); choose another file") from error
+    if env_args.get("env_name") not in N_ARMS:
+        raise ValueError(
+            f"{path}: recorded in {env_args.get('env_name')!r}; expected one of {', '.join(N_ARMS)}"
+        )
+    return env_args
+
+
+def read_first_state(path: str | PathLike[str], demonstration: int) -> NDArray[np.float64]:
+    """Read the flat MuJoCo state in which the demonstration of that number began.
+
+    Raises:
+        ValueError: there is no such demonstration, or it holds no states.
+    """
+    place = f"data/demo_{demonstration}/states"
+    with _opened(path) as file:
+        if place not in file:
+            raise ValueError(f"{path}: there is no '{place}'; choose a seed that is a demonstration's number")
+        return np.asarray(file[place][0], dtype=np.float64)
+
+
+@contextmanager
+def _opened(path: str | PathLike[str]) -> Iterator[Mapping[str, Any]]:
+    h5py = importlib.import_module("h5py")  # robosuite's extra installs it
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(f"{path} is not a complete HDF5 file ({error}); fetch it again") from error
+    with file:
+        yield file
