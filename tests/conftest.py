@@ -40,3 +40,16 @@ def pusht_zarr() -> Path:
         if place.exists():
             return place
     pytest.skip(f"human Push-T demonstrations not found at {' or '.join(map(str, places))}")
+
+
+@pytest.fixture(scope="session")
+def kitchen_zarr() -> Path:
+    """The 19 human demonstrations in the kitchen, looked for where users keep them and beside the repository."""
+    places = [
+        Path(os.environ.get("DIFFUSION_POLICY_DATA", REPOSITORY / "data")) / "kitchen/kitchen_complete.zarr",
+        SHARED / "data/kitchen/kitchen_complete.zarr",
+    ]
+    for place in places:
+        if place.exists():
+            return place
+    pytest.skip(f"human kitchen demonstrations not found at {' or '.join(map(str, places))}")

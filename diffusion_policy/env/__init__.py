@@ -15,3 +15,4 @@ gymnasium.register(
 gymnasium.register(
     "diffusion_policy/PushTImage-v0", "diffusion_policy.env.pusht.pusht_image_env:PushTImageEnv"
 )
+gymnasium.register("diffusion_policy/Kitchen-v0", "diffusion_policy.env.kitchen.kitchen_env:KitchenEnv")

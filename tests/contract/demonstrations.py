@@ -11,6 +11,7 @@ import numpy as np
 
 from diffusion_policy.common.replay_buffer import ReplayBuffer
 from diffusion_policy.dataset.robomimic_format import RobomimicFormat
+from tests.dataset.kitchen_episodes import write_kitchen
 from tests.tiny_run import write_episodes
 
 Dataset = Mapping[str, Any]  # the task's `dataset` block
@@ -39,8 +40,13 @@ def _robomimic(folder: Path, dataset: Dataset) -> Path:
     return folder / "demonstrations.hdf5"
 
 
+def _kitchen(folder: Path, dataset: Dataset) -> Path:
+    return write_kitchen(folder / "kitchen.zarr", length=40)
+
+
 WRITERS: dict[str, Callable[[Path, Dataset], Path]] = {
     "PushTLowdimDataset": _pusht,
     "PushTImageDataset": _pusht,
+    "KitchenLowdimDataset": _kitchen,
     "RobomimicDataset": _robomimic,
 }
