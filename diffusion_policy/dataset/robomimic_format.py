@@ -22,6 +22,7 @@ from diffusion_policy.dataset.optional_package import optional_package
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _KEPT_META = ("env_args", "fps")
+_EPISODE_META = ("seed", "success")  # of demonstrations of a scripted expert
 NOT_OBSERVED = ("rewards", "dones", "states")  # what a demonstration holds beside obs and actions
 
 
@@ -86,6 +87,7 @@ def _write(buffer: ReplayBuffer, data: Any) -> None:
         demo = data.create_group(f"demo_{index}")
         rows = buffer.get_episode_slice(index)
         demo.attrs["num_samples"] = rows.stop - rows.start
+        demo.attrs.update({name: buffer.meta[name][index] for name in _EPISODE_META if name in buffer.meta})
         for key, array in buffer.items():
             demo.create_dataset(_place(key), data=array[rows])
 

@@ -1,4 +1,4 @@
-"""Tests for generate_pusht.py."""
+"""Tests for generate.py and generate_pusht.py."""
 
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from diffusion_policy.env.pusht.geometry import block_keypoints
 from diffusion_policy.env.pusht.pusht_env import SUCCESS_COVERAGE, PushTEnv
 from diffusion_policy.scripts.demonstrations import generate_pusht as module
 from diffusion_policy.scripts.demonstrations.data_command import data_parser
-from diffusion_policy.scripts.demonstrations.generate_pusht import Demonstration, generate_pusht
+from diffusion_policy.scripts.demonstrations.generate import Demonstration, generate
+from diffusion_policy.scripts.demonstrations.generate_pusht import demonstrate_pusht
 
 pytestmark = pytest.mark.sim
 
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.sim
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> ReplayBuffer:
     path = tmp_path_factory.mktemp("generated") / "episodes.zarr"
-    generate_pusht(path, n_episodes=2, workers=1)
+    generate(demonstrate_pusht, path, n_episodes=2, workers=1)
     return ReplayBuffer.copy_from_path(path)
 
 
@@ -52,7 +53,7 @@ def test_replayed_actions_lead_to_the_recorded_states_and_to_success(generated: 
 
 def test_workers_and_file_format_change_nothing(generated: ReplayBuffer, tmp_path: Path) -> None:
     path = tmp_path / "episodes.zarr.zip"
-    generate_pusht(path, n_episodes=2, workers=2)
+    generate(demonstrate_pusht, path, n_episodes=2, workers=2)
     assert list(tmp_path.iterdir()) == [path]
     other = ReplayBuffer.copy_from_path(path)
     assert other.keys() == generated.keys()
@@ -66,17 +67,11 @@ def test_workers_and_file_format_change_nothing(generated: ReplayBuffer, tmp_pat
 def invented(seed: int) -> Demonstration:
     steps = {key: np.full((seed % 7 + 1, 2), seed, np.float32) for key in ("state", "keypoint", "action")}
     failed = seed % 3 == 0
-    return Demonstration(seed, steps, final_coverage=0.4 if failed else 0.96, success=not failed)
+    return Demonstration(seed, steps, not failed, {"final_coverage": 0.4 if failed else 0.96})
 
 
-@pytest.fixture
-def idle_expert(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "demonstrate", invented)
-
-
-@pytest.mark.usefixtures("idle_expert")
 def test_failures_are_counted_but_not_recorded(tmp_path: Path) -> None:
-    report = generate_pusht(tmp_path / "a.zarr", n_episodes=4, first_seed=600_000, workers=1)
+    report = generate(invented, tmp_path / "a.zarr", n_episodes=4, first_seed=600_000, workers=1)
     buffer = ReplayBuffer.create_from_path(tmp_path / "a.zarr")
     assert buffer.meta["seed"].tolist() == [600_001, 600_002, 600_004, 600_005]
     assert [buffer.get_episode(i)["state"][0, 0] for i in range(4)] == buffer.meta["seed"].tolist()
@@ -84,9 +79,8 @@ def test_failures_are_counted_but_not_recorded(tmp_path: Path) -> None:
     assert "success         0.667 [0.300, 0.903] n=6" in report.summary()
 
 
-@pytest.mark.usefixtures("idle_expert")
 def test_failures_are_recorded_if_asked_for(tmp_path: Path) -> None:
-    report = generate_pusht(tmp_path / "a.zarr", 4, first_seed=600_000, keep_failures=True, workers=1)
+    report = generate(invented, tmp_path / "a.zarr", 4, first_seed=600_000, keep_failures=True, workers=1)
     buffer = ReplayBuffer.create_from_path(tmp_path / "a.zarr")
     assert buffer.meta["seed"].tolist() == [600_000, 600_001, 600_002, 600_003]
     np.testing.assert_array_equal(buffer.meta["final_coverage"], [0.4, 0.96, 0.96, 0.4])
@@ -94,22 +88,19 @@ def test_failures_are_recorded_if_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "left"), [("a.zarr", "a.zarr"), ("a.zarr.zip", "a.zarr.zip.partial")])
-def test_what_was_finished_survives(
-    name: str, left: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_what_was_finished_survives(name: str, left: str, tmp_path: Path) -> None:
     def stopped_at_the_third(seed: int) -> Demonstration:
         if seed > 500_002:
             raise KeyboardInterrupt
         return invented(seed)
 
-    monkeypatch.setattr(module, "demonstrate", stopped_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        generate_pusht(tmp_path / name, n_episodes=10, workers=1)
+        generate(stopped_at_the_third, tmp_path / name, n_episodes=10, workers=1)
     assert [path.name for path in tmp_path.iterdir()] == [left]
     buffer = ReplayBuffer.create_from_path(tmp_path / left)
     assert buffer.n_episodes == len(buffer.meta["seed"]) == 2
     with pytest.raises(FileExistsError, match=left):
-        generate_pusht(tmp_path / name, n_episodes=10, workers=1)
+        generate(invented, tmp_path / name, n_episodes=10, workers=1)
 
 
 @pytest.mark.parametrize(
@@ -123,12 +114,14 @@ def test_what_was_finished_survives(
 )
 def test_arguments_out_of_range(arguments: dict[str, int], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        generate_pusht(tmp_path / "a.zarr", **arguments)
+        generate(invented, tmp_path / "a.zarr", **arguments)
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.usefixtures("idle_expert")
-def test_the_command_line_says_how_it_went(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_says_how_it_went(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "demonstrate_pusht", invented)
     arguments = ["generate", "pusht", str(tmp_path / "a.zarr.zip"), "--n_episodes", "2", "--workers", "1"]
     options = data_parser().parse_args(arguments)
     options.run(options)

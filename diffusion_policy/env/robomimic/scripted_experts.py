@@ -6,12 +6,14 @@ a little jitter of the actions are drawn from the seed, so that demonstrations d
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_policy.common.rotation_transformer import RotationTransformer
 
+T = TypeVar("T")
 Values = NDArray[np.float64]
 Obs = Mapping[str, NDArray[np.floating]]
 
@@ -79,7 +81,9 @@ class ScriptedExpert(ABC):
             turn = _rotation_vector(_about_z(yaw(obs)) @ DOWN @ _matrix(obs["robot0_eef_quat"]).T)
             if near is not None and np.linalg.norm(away) < near and np.linalg.norm(turn) < far_turned:
                 return None
-            step = np.concatenate([_limited(GAIN * away / POSITION_UNIT, self._speed), GAIN * turn / ROTATION_UNIT])
+            step = np.concatenate(
+                [_limited(GAIN * away / POSITION_UNIT, self._speed), GAIN * turn / ROTATION_UNIT]
+            )
             return np.append(np.clip(step, -1, 1), gripper)
 
         return phase
@@ -169,11 +173,11 @@ class ScriptedSquare(ScriptedExpert):
         return phase
 
 
-def _held(value: Callable[[Obs], Values | float]) -> Callable[[Obs], Values | float]:
+def _held(value: Callable[[Obs], T]) -> Callable[[Obs], T]:
     """What `value` gives at its first call, ever after."""
-    kept: list[Values | float] = []
+    kept: list[T] = []
 
-    def first(obs: Obs) -> Values | float:
+    def first(obs: Obs) -> T:
         if not kept:
             kept.append(value(obs))
         return kept[0]

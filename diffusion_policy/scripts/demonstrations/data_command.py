@@ -7,8 +7,12 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffusion_policy.scripts.demonstrations.generate import Demonstration
 
 PATH_HELP = "demonstrations: a zarr directory or zip, robomimic HDF5, a LeRobot folder, npz file(s)"
 
@@ -175,8 +179,11 @@ def _init(options: argparse.Namespace) -> None:
 
 def _add_generate(commands: Any) -> None:
     parser = _add(commands, "generate", _generate, "make demonstrations with a scripted expert")
-    parser.add_argument("task", choices=["pusht"], help="push the T onto its mark, seen as keypoints")
-    parser.add_argument("output", help="zarr directory to make, or a name ending in .zip for one file")
+    parser.add_argument("task", choices=["pusht", "lift", "square"], help="the last two are robomimic's")
+    parser.add_argument("output", help="zarr directory to make, or a file ending in .zarr.zip, .hdf5 or .npz")
+    parser.add_argument(
+        "--image_size", type=int, help="of lift and square: also record two cameras, in pixels"
+    )
     parser.add_argument("--n_episodes", type=int, default=200, help="how many to record; default: 200")
     parser.add_argument("--first_seed", type=int, default=500_000, help="default: 500000")
     parser.add_argument("--keep_failures", action="store_true", help="record unsuccessful episodes too")
@@ -184,15 +191,40 @@ def _add_generate(commands: Any) -> None:
 
 
 def _generate(options: argparse.Namespace) -> None:
-    from diffusion_policy.scripts.demonstrations.generate_pusht import generate_pusht
+    from diffusion_policy.scripts.demonstrations.generate import generate
 
+    demonstrate, meta = _expert(options)
     try:
-        report = generate_pusht(
-            options.output, options.n_episodes, options.first_seed, options.keep_failures, options.workers
+        report = generate(
+            demonstrate,
+            options.output,
+            options.n_episodes,
+            options.first_seed,
+            options.keep_failures,
+            options.workers,
+            meta,
         )
     except KeyboardInterrupt:
         sys.exit(f"interrupted; finished episodes are in {options.output}, or in {options.output}.partial")
     print(report.summary())
+
+
+def _expert(options: argparse.Namespace) -> tuple[Callable[[int], "Demonstration"], dict[str, Any]]:
+    """What makes the demonstration of a seed, and what is said of all of them."""
+    if options.task == "pusht":
+        from diffusion_policy.scripts.demonstrations.generate_pusht import demonstrate_pusht
+
+        if options.image_size is not None:
+            raise ValueError(
+                "--image_size is for lift and square: images of Push-T are drawn from its states"
+            )
+        return demonstrate_pusht, {}
+    from diffusion_policy.scripts.demonstrations.generate_robomimic import (
+        demonstrate_robomimic,
+        recorded_with,
+    )
+
+    return partial(demonstrate_robomimic, options.task, options.image_size), recorded_with(options.task)
 
 
 def _add_download(commands: Any) -> None:

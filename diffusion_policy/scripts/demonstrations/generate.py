@@ -84,7 +84,8 @@ class GenerationReport:
         low, median, high = np.percentile(self.n_steps, [5, 50, 95])
         rows = {"success": str(wilson_interval(int(self.success.sum()), len(self.success)))}
         rows |= {
-            name.replace("_", " "): str(bootstrap_mean_interval(values)) for name, values in self.measured.items()
+            name.replace("_", " "): str(bootstrap_mean_interval(values))
+            for name, values in self.measured.items()
         }
         rows["steps"] = f"median {median:.0f}, 5 % to 95 %: {low:.0f} to {high:.0f}"
         width = max(map(len, rows))
