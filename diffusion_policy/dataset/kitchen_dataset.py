@@ -13,6 +13,7 @@ from diffusion_policy.common.kitchen import N_JOINTS, N_POSITIONS
 from diffusion_policy.common.replay_buffer import ReplayBuffer
 from diffusion_policy.dataset.episode_dataset import EpisodeDataset
 from diffusion_policy.dataset.kitchen_format import is_sequences, load_logs, load_sequences, log_files
+from diffusion_policy.dataset.kitchen_hdf5 import is_kitchen_hdf5, load_hdf5
 from diffusion_policy.dataset.sequence_dataset import Sample
 from diffusion_policy.model.common.normalizer import FieldNormalizer, LinearNormalizer
 
@@ -32,7 +33,8 @@ class KitchenLowdimDataset(EpisodeDataset):
             - a folder with the original's `observations_seq.npy`, `actions_seq.npy` and `existence_mask.npy`
               (velocity actions);
             - a folder with folders of `.mjl` logs of the teleoperation (absolute actions);
-            - any format of `episode_files` with D4RL's or Minari's `state` (59) and `action` (velocities).
+            - Minari's `main_data.hdf5` or D4RL's HDF5 file (velocities);
+            - any format of `episode_files` with their `state` (59) and `action`.
 
         shape_meta: As in `EpisodeDataset`, like `seed` and `options`.
         abs_action: Actions are to be positions. Velocities become those that the environment makes of them.
@@ -71,9 +73,9 @@ class KitchenLowdimDataset(EpisodeDataset):
         if not found.exists():
             raise FileNotFoundError(
                 f"no demonstrations of the kitchen at {found}. Give task.dataset.path the original's folder "
-                "(observations_seq.npy and two more), a folder of .mjl logs, or D4RL's episodes in a format that "
-                "`diffusion-policy data info` reads; or set the environment variable DIFFUSION_POLICY_DATA "
-                "(default: data/) to the folder that holds kitchen/kitchen_complete.zarr"
+                "(observations_seq.npy and two more), a folder of .mjl logs, or Minari's or D4RL's HDF5 file; or set "
+                "the environment variable DIFFUSION_POLICY_DATA (default: data/) to the folder that holds "
+                "kitchen/kitchen_complete.zarr"
             )
         return found
 
@@ -87,6 +89,8 @@ class KitchenLowdimDataset(EpisodeDataset):
             return load_sequences(path)
         if log_files(path):
             return load_logs(path)
+        if is_kitchen_hdf5(path):
+            return load_hdf5(path)
         return super().read(path, shape_meta)
 
     def to_sample(self, replay_buffer: ReplayBuffer) -> Sample:

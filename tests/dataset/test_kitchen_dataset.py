@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -147,6 +148,47 @@ class TestSequences:
         np.save(tmp_path / "a" / f"{name}.npy", array)
         with pytest.raises(ValueError, match=message):
             make(tmp_path / "a")
+
+
+class TestHdf5:
+    """The layouts as Minari and D4RL document them."""
+
+    def test_minari(self, tmp_path):
+        buffer = kitchen_buffer(n_episodes=11, length=10)
+        with h5py.File(tmp_path / "main_data.hdf5", "w") as file:
+            for index in range(11):
+                episode = buffer.get_episode(index)
+                state = np.vstack([episode["state"], np.full((1, 59), 7)])  # also after the last action
+                file[f"episode_{index}/observations/observation"] = state
+                file[f"episode_{index}/observations/desired_goal/kettle"] = np.zeros((11, 7))
+                file[f"episode_{index}/actions"] = episode["action"]
+        save_episodes(buffer, tmp_path / "a.zarr")
+        assert make(tmp_path / "main_data.hdf5").content_hash() == make(tmp_path / "a.zarr").content_hash()
+
+    def test_d4rl(self, tmp_path):
+        random = np.random.default_rng(0)
+        observations, actions = random.uniform(-1, 1, (45, 60)), random.uniform(-1, 1, (45, 9))
+        with h5py.File(tmp_path / "complete.hdf5", "w") as file:
+            file["observations"], file["actions"] = observations, actions
+            file["terminals"], file["timeouts"] = np.arange(45) == 19, np.arange(45) == 39
+        dataset = make(tmp_path / "complete.hdf5")
+        assert dataset.episode_ends.tolist() == [20, 40]
+        np.testing.assert_array_equal(observed(dataset, 1), observations[20:40].astype(np.float32))
+        np.testing.assert_array_equal(dataset.episode(0)["action"], actions[:20].astype(np.float32))
+
+    @pytest.mark.parametrize("key", ["episode_0/actions", "actions", "rewards"])
+    def test_another_layout_is_named(self, tmp_path, key):
+        with h5py.File(tmp_path / "a.hdf5", "w") as file:
+            file[key] = np.zeros((20, 9))
+        with pytest.raises(ValueError, match="a.hdf5 is in the layout of neither Minari"):
+            make(tmp_path / "a.hdf5")
+
+    def test_a_damaged_file_is_named(self, tmp_path):
+        file = tmp_path / "a.hdf5"
+        save_episodes(kitchen_buffer(), file)
+        file.write_bytes(file.read_bytes()[:-200])
+        with pytest.raises(ValueError, match="a.hdf5 is not a complete HDF5 file"):
+            make(file)
 
 
 class TestLogs:
