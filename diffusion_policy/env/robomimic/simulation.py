@@ -198,7 +198,7 @@ def _published_order(env: Any) -> list[str]:
 
 def _robosuite_arguments(task: type, env_args: Mapping[str, Any], absolute: bool) -> dict[str, Any]:
     """What of `env_args` robosuite 1.5 takes and does not concern drawing, with its controllers translated."""
-    known = {name for cls in task.__mro__[:-1] for name in inspect.signature(cls.__init__).parameters}
+    known = {name for cls in task.__mro__[:-1] for name in inspect.signature(cls).parameters}
     kwargs = dict(env_args.get("env_kwargs", {}))
     robots = kwargs.get("robots", "Panda")
     n_arms = 1 if isinstance(robots, str) else len(robots)
