@@ -47,7 +47,8 @@ class Simulation:
 
     def __init__(self, env_args: Mapping[str, Any], absolute: bool) -> None:
         robosuite = import_robosuite()
-        self._env = robosuite.make(env_args["env_name"], **_robosuite_arguments(env_args, absolute))
+        task = robosuite.environments.base.REGISTERED_ENVS[env_args["env_name"]]
+        self._env = task(**_robosuite_arguments(task, env_args, absolute))
         self._env._observables = {name: self._env._observables[name] for name in _published_order(self._env)}
         self.n_arms = len(self._env.robots)
         self._absolute = absolute
@@ -86,6 +87,7 @@ class Simulation:
         Raises:
             ValueError: it is no model, or not one of this task in robosuite 1.5.
         """
+        self._env.hard_reset = True  # else ToolHang's sensors would go on reading the old simulation
         try:
             self._env.reset_from_xml_string(xml)
             self._xml = xml
@@ -94,6 +96,8 @@ class Simulation:
                 f"the model cannot be used ({error}); robosuite renamed its parts in 1.5, so older ones cannot: "
                 'leave the option "model" out to use the model of the task'
             ) from error
+        finally:
+            self._env.hard_reset = OURS["hard_reset"]
 
     def step(self, action: ArrayLike) -> float:
         """Apply an action, (7 n_arms,), for one control period; returns robosuite's reward, 1 on success, else 0."""
@@ -104,7 +108,7 @@ class Simulation:
         """All values robosuite knows of the present state, by robomimic's names: `object` for `object-state`.
 
         They belong to the present state, as those of robomimic's files do, and `object` has their order. What
-        robosuite's own `step` returns is measured in the first of a period's 25 physics steps.
+        robosuite's own `step` returns is one physics step, 2 ms, older.
         """
         self._env.sim.forward()
         values = self._env._get_observations(force_update=True)
@@ -192,12 +196,9 @@ def _published_order(env: Any) -> list[str]:
     return [*(name for name in names if name not in FLAGS), *(name for name in FLAGS if name in names)]
 
 
-def _robosuite_arguments(env_args: Mapping[str, Any], absolute: bool) -> dict[str, Any]:
+def _robosuite_arguments(task: type, env_args: Mapping[str, Any], absolute: bool) -> dict[str, Any]:
     """What of `env_args` robosuite 1.5 takes and does not concern drawing, with its controllers translated."""
-    import robosuite
-
-    task = robosuite.environments.base.REGISTERED_ENVS[env_args["env_name"]]
-    known = {name for cls in task.__mro__[:-1] for name in inspect.signature(cls.__init__).parameters}
+    known = {name for cls in task.__mro__[:-1] for name in inspect.signature(cls).parameters}
     kwargs = dict(env_args.get("env_kwargs", {}))
     robots = kwargs.get("robots", "Panda")
     n_arms = 1 if isinstance(robots, str) else len(robots)

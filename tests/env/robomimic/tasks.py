@@ -1,4 +1,4 @@
-"""robomimic's five tasks: their sizes, and environments of them, each made once for all tests."""
+"""robomimic's five tasks: their sizes, and environments of them, each made once for all tests, drawn fast."""
 
 from functools import cache
 
@@ -24,7 +24,7 @@ def shape_meta(env_name: str, abs_action: bool = False, **images: tuple[int, int
 @cache
 def env_of(env_name: str, abs_action: bool = False) -> RobomimicEnv:
     pytest.importorskip("robosuite")
-    return RobomimicEnv(env_name, shape_meta(env_name, abs_action), abs_action)
+    return RobomimicEnv(env_name, shape_meta(env_name, abs_action), abs_action, fast_rendering=True)
 
 
 def random_actions(env_name: str, n: int, seed: int = 0) -> np.ndarray:
