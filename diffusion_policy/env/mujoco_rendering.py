@@ -4,9 +4,11 @@ MuJoCo chooses its OpenGL when it is imported, from the variable MUJOCO_GL: impo
 that where the user did not.
 """
 
+import atexit
 import ctypes.util
 import os
 import sys
+import weakref
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +16,8 @@ from numpy.typing import NDArray
 
 HOW_TO_INSTALL = (
     "install EGL (apt-get install libegl1 libgl1-mesa-dri; with an NVIDIA card its driver will do) or OSMesa "
-    "(apt-get install libosmesa6), or name another OpenGL in the environment variable MUJOCO_GL"
+    "(apt-get install libosmesa6), or name another OpenGL in the environment variable MUJOCO_GL. MuJoCo reads that "
+    "when it is imported: import diffusion_policy.env.mujoco_rendering before mujoco or robosuite"
 )
 LIBRARIES = {"egl": "EGL", "osmesa": "OSMesa"}  # value of MUJOCO_GL -> library, the best first
 
@@ -68,6 +71,7 @@ class OffscreenRenderer:
                 f"MuJoCo cannot draw (MUJOCO_GL={os.environ.get('MUJOCO_GL')}): {error}. To get images and videos, "
                 f"{HOW_TO_INSTALL}"
             ) from error
+        atexit.register(_close, weakref.ref(self._renderer))  # now, to be called before OpenGL ends itself
         self._renderer.scene.flags[int(mujoco.mjtRndFlag.mjRND_REFLECTION)] = reflections
 
     def render(self, data: Any, camera: Any = -1) -> NDArray[np.uint8]:
@@ -89,3 +93,9 @@ class OffscreenRenderer:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _close(renderer: "weakref.ref[Any]") -> None:
+    alive = renderer()
+    if alive is not None:
+        alive.close()

@@ -2,12 +2,11 @@
 
 import json
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("robosuite")
 
 from diffusion_policy.common.replay_buffer import ReplayBuffer
 from diffusion_policy.dataset.episode_files import load_episodes
@@ -21,7 +20,10 @@ from diffusion_policy.scripts.demonstrations.generate_robomimic import (
     recorded_with,
 )
 
-pytestmark = pytest.mark.sim
+pytestmark = [
+    pytest.mark.sim,
+    pytest.mark.skipif(find_spec("robosuite") is None, reason="robosuite is not installed"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def test_the_nut_is_put_over_its_peg() -> None:
     assert demonstration.success
     nut = demonstration.steps["object"][-1, :3]
     assert np.abs(nut[:2] - (0.23, 0.1)).max() < 0.03
-    assert nut[2] < 0.87
+    assert nut[2] < 0.9  # below the top of the peg, a step before success
 
 
 @pytest.mark.skipif(mujoco_rendering.choose_opengl() == "disable", reason="neither EGL nor OSMesa is here")

@@ -3,7 +3,6 @@
 diffusion-policy data generate lift data/robomimic/lift_scripted/low_dim.hdf5 --n_episodes 100
 """
 
-import atexit
 import json
 from functools import cache
 
@@ -63,9 +62,7 @@ def _env(task: str, image_size: int | None) -> RobomimicEnv:
     obs: dict[str, dict] = {key: {"shape": [size]} for key, size in sizes.items()}
     if image_size is not None:
         obs |= {camera: {"shape": [3, image_size, image_size], "type": "rgb"} for camera in CAMERAS}
-    env = RobomimicEnv(name, {"obs": obs, "action": {"shape": [7]}})
-    atexit.register(env.close)  # before OpenGL is gone
-    return env
+    return RobomimicEnv(name, {"obs": obs, "action": {"shape": [7]}})
 
 
 def _recorded(value: np.ndarray) -> np.ndarray:

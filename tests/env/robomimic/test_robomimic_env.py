@@ -1,5 +1,7 @@
 """robomimic's tasks: sizes, reproducible episodes, and equality with recordings."""
 
+import atexit
+
 import gymnasium
 import h5py
 import numpy as np
@@ -208,8 +210,11 @@ def test_every_task_is_drawn(env_name):
 
 
 @needs_opengl
-def test_images_are_robosuites_the_right_way_up():
+def test_images_are_robosuites_the_right_way_up(monkeypatch):
     robosuite = pytest.importorskip("robosuite")
+    monkeypatch.setattr(
+        atexit, "register", lambda *_: None
+    )  # robosuite's would end OpenGL before ours is closed
     meta = shape_meta("Lift", agentview_image=(3, 84, 84), robot0_eye_in_hand_image=(3, 64, 96))
     env = RobomimicEnv("Lift", meta)
     observation, info = env.reset(seed=0)
