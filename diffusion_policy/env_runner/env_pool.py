@@ -111,7 +111,7 @@ class WorkerPool(EnvPool):
     Args:
         spec: How to build each environment; must be picklable.
         n_envs: How many.
-        n_workers: Processes; None takes one per processor, at most `n_envs`.
+        n_workers: Processes; None takes one per processor that this one may use, at most `n_envs`.
 
     Raises:
         TypeError: `spec.env` cannot be pickled.
@@ -120,7 +120,7 @@ class WorkerPool(EnvPool):
     def __init__(self, spec: EnvSpec, n_envs: int, n_workers: int | None = None) -> None:
         super().__init__(n_envs)
         _check_picklable(spec)
-        n_workers = min(n_envs, n_workers or os.cpu_count() or 1)
+        n_workers = min(n_envs, n_workers or _n_processors())
         self._workers = [_Worker(number, spec, n_envs) for number in range(n_workers)]
 
     def _call(self, method: str, calls: Sequence[Call]) -> list[Any]:
@@ -184,6 +184,11 @@ class _Worker:
             self._process.kill()
             self._process.join()
         self._process.close()
+
+
+def _n_processors() -> int:
+    """Those that this process may run on, not those that the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _serve(connection: Connection, spec: EnvSpec, n_envs: int) -> None:
