@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_policy.env_runner.episode_env import EnvSpec, EpisodeEnv, Observation, StepResult
+from diffusion_policy.env_runner.task_check import Bounds
 
 Actions = NDArray[np.float32]
 Call = tuple[int, tuple[Any, ...]]  # environment, arguments of its method
@@ -59,6 +60,10 @@ class EnvPool(ABC):
     def step(self, indices: Sequence[int], actions: Sequence[Actions]) -> list[StepResult]:
         """Execute `actions[k]` (Ta, Da) in environment `indices[k]`; the other environments rest."""
         return self._call("step", [(i, (chunk,)) for i, chunk in zip(indices, actions, strict=True)])
+
+    def action_bounds(self) -> Bounds | None:
+        """Least and greatest values of the action space; None where it has none. After `reset`."""
+        return self._call("action_bounds", [(0, ())])[0]
 
     @abstractmethod
     def close(self) -> None:

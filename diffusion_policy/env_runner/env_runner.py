@@ -17,7 +17,8 @@ from diffusion_policy.common.random_seed import derived_generator
 from diffusion_policy.env_runner.env_pool import EnvPool, InProcessPool, WorkerPool
 from diffusion_policy.env_runner.episode_env import EnvSpec, Observation, Outcome
 from diffusion_policy.env_runner.report import EpisodeResult, RolloutResult
-from diffusion_policy.policy.base_policy import BasePolicy
+from diffusion_policy.env_runner.task_check import check_actions, check_observation
+from diffusion_policy.policy.base_policy import BasePolicy, Demonstrations
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -114,6 +115,20 @@ class EnvRunner:
                 episodes += batch.results(videos)
             wall_time_s = time.perf_counter() - start
         return RolloutResult(tuple(episodes), wall_time_s)
+
+    def check(self, dataset: Demonstrations, shape_meta: Mapping[str, Any]) -> None:
+        """See that the environment shows and takes what the demonstrations do; it is reset once.
+
+        Raises:
+            ValueError: an observation is missing, or its shape or the action's is another.
+        """
+        with POOLS[self.pool](self.spec, 1) as pool:
+            (observation,) = pool.reset(self.seeds[:1], self.reset_options)
+            check_observation(observation, shape_meta)
+            bounds = pool.action_bounds()
+        if bounds is not None:
+            recorded = dataset.get_normalizer()["action"]
+            check_actions(bounds, (recorded.input_min.cpu().numpy(), recorded.input_max.cpu().numpy()))
 
     def _video_paths(self, output_dir: str | Path | None) -> dict[int, Path]:
         if self.n_videos == 0:

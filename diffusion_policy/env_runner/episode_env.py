@@ -119,6 +119,12 @@ class EpisodeEnv:
             self._video.finish_recording()
         return StepResult(_as_dict(obs), done, self._monitor.outcome)
 
+    def action_bounds(self) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """Least and greatest values of the action space, (Da,) each; None where it is no Box."""
+        assert self._env is not None, "reset begins an episode"
+        space = self._env.unwrapped.action_space
+        return (space.low, space.high) if isinstance(space, gymnasium.spaces.Box) else None
+
     def close(self) -> None:
         """Finish the video and close the environment."""
         if self._env is not None:

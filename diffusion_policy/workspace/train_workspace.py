@@ -99,6 +99,7 @@ class TrainWorkspace(BaseWorkspace):
         if is_main_process() and self.has_simulator and training["rollout_every"] is not None:
             seeds = list(SELECTION_SEEDS[: training["n_rollouts"]])
             self.runner = self.build(self.config["task"]["env_runner"], seeds=seeds)
+            self.runner.check(self.dataset, self.config["task"]["shape_meta"])
         if groups and self.checkpoints.monitor_key == "val_loss" and not self._validates():
             log.warning(
                 "nothing ranks the checkpoints, so only the latest is kept: hold episodes out with "
