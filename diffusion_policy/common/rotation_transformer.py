@@ -116,34 +116,27 @@ def _rewritten(
     tensor = x if isinstance(x, Tensor) else torch.from_numpy(np.array(x))
     if not tensor.is_floating_point():
         raise TypeError(f"rotations must be floating-point numbers, got {x.dtype}: convert them to float32")
-    result = _from_matrix(target, target_convention)(_to_matrix(source, source_convention)(tensor))
+    to_matrix, _ = _conversions(source, source_convention)
+    _, from_matrix = _conversions(target, target_convention)
+    result = from_matrix(to_matrix(tensor))
     return result if isinstance(x, Tensor) else result.numpy()
 
 
 _Conversion = Callable[[Tensor], Tensor]
 
 
-def _to_matrix(rep: str, convention: str | None) -> _Conversion:
-    if rep == "euler_angles":
-        assert convention is not None, "checked by the constructor"
-        return partial(euler_angles_to_matrix, convention=convention)
-    conversions: dict[str, _Conversion] = {
-        "axis_angle": axis_angle_to_matrix,
-        "quaternion": quaternion_to_matrix,
-        "rotation_6d": rotation_6d_to_matrix,
-        "matrix": torch.clone,
-    }
-    return conversions[rep]
+_CONVERSIONS: dict[str, tuple[_Conversion, _Conversion]] = {  # to a matrix, and from one
+    "axis_angle": (axis_angle_to_matrix, matrix_to_axis_angle),
+    "quaternion": (quaternion_to_matrix, matrix_to_quaternion),
+    "rotation_6d": (rotation_6d_to_matrix, matrix_to_rotation_6d),
+    "matrix": (torch.clone, torch.clone),
+}
 
 
-def _from_matrix(rep: str, convention: str | None) -> _Conversion:
-    if rep == "euler_angles":
-        assert convention is not None, "checked by the constructor"
-        return partial(matrix_to_euler_angles, convention=convention)
-    conversions: dict[str, _Conversion] = {
-        "axis_angle": matrix_to_axis_angle,
-        "quaternion": matrix_to_quaternion,
-        "rotation_6d": matrix_to_rotation_6d,
-        "matrix": torch.clone,
-    }
-    return conversions[rep]
+def _conversions(rep: str, convention: str | None) -> tuple[_Conversion, _Conversion]:
+    """To a matrix, and from one."""
+    if rep != "euler_angles":
+        return _CONVERSIONS[rep]
+    assert convention is not None, "checked by the constructor"
+    to_matrix = partial(euler_angles_to_matrix, convention=convention)
+    return to_matrix, partial(matrix_to_euler_angles, convention=convention)

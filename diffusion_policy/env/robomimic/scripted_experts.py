@@ -19,7 +19,7 @@ Obs = Mapping[str, NDArray[np.floating]]
 
 POSITION_UNIT, ROTATION_UNIT = 0.05, 0.5  # m and rad of an action of 1, from the controller's output_max
 OPEN, CLOSED = -1.0, 1.0
-GAIN = 2.0  # of an action in its target: the arm sags under what it carries
+GAIN = 2.0  # an action asks for twice the distance that is left: the arm sags under what it carries
 CLOSING_STEPS = 8
 JITTER = 0.02  # standard deviation, of the action's [-1, 1]
 DOWN = np.diag([1.0, -1.0, -1.0])  # the hand's axes when it points down; the fingers close along its y

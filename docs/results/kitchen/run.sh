@@ -21,8 +21,11 @@ for actions in $ACTIONS; do
       touch "$OUT/$name/done"
     }
     controls=$([ "$method" = unet ] && echo "--controls all" || true)
-    # shellcheck disable=SC2086
-    [ -e "$OUT/eval/$name/eval_log.json" ] || $PYTHON eval.py -c "$OUT/$name" -o "$OUT/eval/$name" --seeds 100000:100100 --no-report $controls
+    [ -e "$OUT/eval/$name/done" ] || { # the scores are there before the controls are
+      # shellcheck disable=SC2086
+      $PYTHON eval.py -c "$OUT/$name" -o "$OUT/eval/$name" --seeds 100000:100100 --no-report --overwrite $controls
+      touch "$OUT/eval/$name/done"
+    }
   done
 done
 for episodes in "$OUT"/eval/*/episodes.json "$OUT"/eval/*/controls/*.json; do

@@ -20,7 +20,9 @@ train() { # NAME override...: as `python train.py`, into $OUT/NAME
 
 evaluate() { # NAME [option...]: the latest checkpoint on 100 test seeds, into $OUT/eval/NAME
   local name=$1; shift
-  [ -e "$OUT/eval/$name/eval_log.json" ] || $PYTHON eval.py -c "$OUT/$name" -o "$OUT/eval/$name" --seeds $SEEDS --no-report "$@"
+  [ -e "$OUT/eval/$name/done" ] || { # the scores are there before the controls are
+    $PYTHON eval.py -c "$OUT/$name" -o "$OUT/eval/$name" --seeds $SEEDS --no-report --overwrite "$@" && touch "$OUT/eval/$name/done"
+  }
 }
 
 generate() { # TASK EPISODES [option...]: demonstrations of the scripted expert, and their absolute actions
@@ -38,6 +40,7 @@ lift() { # recorded changes of the pose (delta), and poses in three representati
   absolute "$OUT/data/lift_scripted.hdf5" "$OUT/data/lift_scripted_abs.hdf5"
   [ ! -e "$HUMAN" ] || absolute "$HUMAN" "$OUT/data/lift_human_abs.hdf5"
   for data in $DATA; do
+    [ "$data" = scripted ] || [ -e "$HUMAN" ] || { echo "no $HUMAN: human demonstrations are left out"; continue; }
     local recorded="$OUT/data/lift_$data.hdf5"
     [ "$data" = scripted ] || recorded=$HUMAN
     train "lift_${data}_recorded" task=lift_lowdim task.dataset.path="$recorded"
@@ -58,7 +61,7 @@ square() {
   evaluate square_scripted_absolute
 }
 
-images() { # drawn without shadows: a third faster on a CPU
+images() {
   generate lift 100 --image_size 84
   train lift_images task=lift_image recipe=small_image task.dataset.path="$OUT/data/lift_scripted_images.hdf5"
   evaluate lift_images
