@@ -1,7 +1,6 @@
 """The HDF5 files in which D4RL and Minari publish demonstrations in the kitchen, as replay buffers."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from diffusion_policy.common.kitchen import N_POSITIONS
 from diffusion_policy.common.replay_buffer import ReplayBuffer
 from diffusion_policy.dataset.episode_arrays import by_number, episodes_in_memory
-from diffusion_policy.dataset.optional_package import optional_package
+from diffusion_policy.dataset.hdf5_file import opened_hdf5
 from diffusion_policy.dataset.robomimic_format import HDF5_SIGNATURE
 
 
@@ -27,7 +26,7 @@ def is_kitchen_hdf5(path: Path) -> bool:
     with path.open("rb") as file:
         if file.read(len(HDF5_SIGNATURE)) != HDF5_SIGNATURE:
             return False
-    with _opened(path) as content:
+    with opened_hdf5(path) as content:
         return "data" not in content
 
 
@@ -42,7 +41,7 @@ def load_hdf5(path: Path) -> ReplayBuffer:
         ImportError: h5py is not installed.
         ValueError: the file is damaged, or laid out otherwise.
     """
-    with _opened(path) as file:
+    with opened_hdf5(path) as file:
         try:
             names = sorted((name for name in file if name.startswith("episode_")), key=by_number)
             arrays, ends = _minari([file[name] for name in names]) if names else _d4rl(file)
@@ -73,13 +72,3 @@ def _d4rl(file: Mapping[str, Any]) -> tuple[dict[str, NDArray], NDArray]:
     observations = file["observations"][:n_steps]
     arrays = {"positions": observations[:, :N_POSITIONS], "goal": observations[:, N_POSITIONS:]}
     return {**arrays, "action": file["actions"][:n_steps]}, ends
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    h5py = optional_package("h5py")
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except OSError as error:
-        raise ValueError(f"{path} is not a complete HDF5 file ({error}); fetch it again") from error

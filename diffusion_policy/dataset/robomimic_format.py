@@ -2,8 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from diffusion_policy.dataset.episode_arrays import (
     joined_parts,
     unique_names,
 )
+from diffusion_policy.dataset.hdf5_file import opened_hdf5
 from diffusion_policy.dataset.new_path import new_path
 from diffusion_policy.dataset.optional_package import optional_package
 
@@ -55,7 +55,7 @@ class RobomimicFormat:
             ImportError: h5py is not installed.
             ValueError: one of `keys` is not there, or the file is damaged or laid out otherwise.
         """
-        with _opened(path) as file:
+        with opened_hdf5(path) as file:
             demos = _demos(path, file)
             places = _places(path, demos[0])
             lengths = [
@@ -97,16 +97,6 @@ def _place(key: str) -> str:
     if key == "action":
         return "actions"
     return key if key in NOT_OBSERVED or key.startswith("actions_") else f"obs/{key}"
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    h5py = optional_package("h5py")
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except (OSError, RuntimeError, KeyError) as error:  # h5py raises any of them on damage
-        raise ValueError(f"{path} is not a complete HDF5 file ({error}); fetch or write it again") from error
 
 
 def _demos(path: Path, file: Any) -> list[Any]:
