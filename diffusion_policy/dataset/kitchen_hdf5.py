@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffusion_policy.common.hdf5_file import opened_hdf5
 from diffusion_policy.common.kitchen import N_POSITIONS
 from diffusion_policy.common.replay_buffer import ReplayBuffer
 from diffusion_policy.dataset.episode_arrays import by_number, episodes_in_memory
-from diffusion_policy.dataset.hdf5_file import opened_hdf5
 from diffusion_policy.dataset.robomimic_format import HDF5_SIGNATURE
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from diffusion_policy.common.episode_step import labelled_step
+from diffusion_policy.common.optional_package import optional_package
 from diffusion_policy.common.stored_array import StoredArray
-from diffusion_policy.dataset.optional_package import optional_package
 
 BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index")  # of LeRobot itself
 _PREFIXES = ("observation.images.", "observation.")

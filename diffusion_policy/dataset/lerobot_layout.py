@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusion_policy.dataset.optional_package import optional_package
+from diffusion_policy.common.optional_package import optional_package
 
 INFO = "meta/info.json"
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_policy.common.episode_step import labelled_step
-from diffusion_policy.dataset.optional_package import optional_package
+from diffusion_policy.common.optional_package import optional_package
 
 
 def read_frames(path: Path, times_s: np.ndarray, fps: float, episode_index: np.ndarray) -> np.ndarray:

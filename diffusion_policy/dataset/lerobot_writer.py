@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_policy.common.optional_package import optional_package
 from diffusion_policy.common.replay_buffer import ReplayBuffer
 from diffusion_policy.dataset.episode_arrays import frames_per_second, unique_names
 from diffusion_policy.dataset.lerobot_columns import (
@@ -17,7 +18,6 @@ from diffusion_policy.dataset.lerobot_columns import (
     to_column,
 )
 from diffusion_policy.dataset.new_path import new_path
-from diffusion_policy.dataset.optional_package import optional_package
 
 EPISODES_PER_CHUNK = 1000
 IMAGES_IN_STATISTICS = 100  # at most, evenly spaced: a mean colour needs no more

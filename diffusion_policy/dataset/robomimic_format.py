@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_policy.common.hdf5_file import opened_hdf5
+from diffusion_policy.common.optional_package import optional_package
 from diffusion_policy.common.replay_buffer import ReplayBuffer
 from diffusion_policy.dataset.episode_arrays import (
     by_number,
@@ -16,9 +18,7 @@ from diffusion_policy.dataset.episode_arrays import (
     joined_parts,
     unique_names,
 )
-from diffusion_policy.dataset.hdf5_file import opened_hdf5
 from diffusion_policy.dataset.new_path import new_path
-from diffusion_policy.dataset.optional_package import optional_package
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _KEPT_META = ("env_args", "fps")

@@ -16,3 +16,6 @@ gymnasium.register(
     "diffusion_policy/PushTImage-v0", "diffusion_policy.env.pusht.pusht_image_env:PushTImageEnv"
 )
 gymnasium.register("diffusion_policy/Kitchen-v0", "diffusion_policy.env.kitchen.kitchen_env:KitchenEnv")
+gymnasium.register(
+    "diffusion_policy/Robomimic-v0", "diffusion_policy.env.robomimic.robomimic_env:RobomimicEnv"
+)

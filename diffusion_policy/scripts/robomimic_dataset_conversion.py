@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from diffusion_policy.common.optional_package import optional_package
 from diffusion_policy.common.user_errors import report_user_errors
 from diffusion_policy.dataset.episode_arrays import by_number
 from diffusion_policy.dataset.new_path import new_path
-from diffusion_policy.dataset.optional_package import optional_package
 from diffusion_policy.env.robomimic.robomimic_file import read_env_args
 from diffusion_policy.env.robomimic.simulation import ARM_ACTION_SIZE, Simulation
 

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from diffusion_policy.common import optional_package
 from diffusion_policy.common.replay_buffer import ReplayBuffer
 from diffusion_policy.common.zarr_storage import TornTailWarning
-from diffusion_policy.dataset import optional_package
 from diffusion_policy.dataset.episode_files import FORMATS, detect_format, load_episodes, save_episodes
 from tests.dataset.example_episodes import hash_of, reaching_episodes
 

@@ -1,6 +1,5 @@
 """What an environment takes from robomimic's HDF5 files: how they were recorded, and where episodes began."""
 
-import importlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from diffusion_policy.common.hdf5_file import opened_hdf5
 
 N_ARMS = {"Lift": 1, "PickPlaceCan": 1, "NutAssemblySquare": 1, "TwoArmTransport": 2, "ToolHang": 1}
 CONTROL_FREQUENCY_HZ = 20
@@ -68,12 +69,7 @@ def read_first_state(path: str | PathLike[str], demonstration: int) -> NDArray[n
 
 @contextmanager
 def _opened(path: str | PathLike[str]) -> Iterator[Mapping[str, Any]]:
-    h5py = importlib.import_module("h5py")  # robosuite's extra installs it
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(f"{path} is not a complete HDF5 file ({error}); fetch it again") from error
-    with file:
+    with opened_hdf5(Path(path)) as file:
         yield file

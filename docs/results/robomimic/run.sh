@@ -35,10 +35,19 @@ absolute() { # IN OUT
   [ -e "$2" ] || $PYTHON -m diffusion_policy.scripts.robomimic_dataset_conversion -i "$1" -o "$2"
 }
 
+replay_human() { # without looking: the recorded changes, and the poses they become
+  absolute "$HUMAN" "$OUT/data/lift_human_abs.hdf5"
+  [ -e "$OUT/replay.txt" ] || {
+    $PYTHON docs/results/robomimic/replay.py "$HUMAN" > "$OUT/replay.tmp"
+    $PYTHON docs/results/robomimic/replay.py --absolute "$OUT/data/lift_human_abs.hdf5" >> "$OUT/replay.tmp"
+    mv "$OUT/replay.tmp" "$OUT/replay.txt"
+  }
+}
+
 lift() { # recorded changes of the pose (delta), and poses in three representations
   generate lift 100
   absolute "$OUT/data/lift_scripted.hdf5" "$OUT/data/lift_scripted_abs.hdf5"
-  [ ! -e "$HUMAN" ] || absolute "$HUMAN" "$OUT/data/lift_human_abs.hdf5"
+  [ ! -e "$HUMAN" ] || replay_human
   for data in $DATA; do
     [ "$data" = scripted ] || [ -e "$HUMAN" ] || { echo "no $HUMAN: human demonstrations are left out"; continue; }
     local recorded="$OUT/data/lift_$data.hdf5"

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diffusion_policy.dataset.optional_package import optional_package
+from diffusion_policy.common.optional_package import optional_package
 
 
 @contextmanager
