@@ -35,6 +35,19 @@ def to_axis_angle(actions: np.ndarray) -> np.ndarray:
     return _joined(position, _ROTATION.inverse(rotation), gripper)
 
 
+def are_poses(actions: np.ndarray) -> bool:
+    """Whether actions of robomimic's files (N, 7 n) can only be poses: changes lie in [-1, 1], but for some at most.
+
+    A hand that points down is turned by half a turn, so that a number of its pose is larger.
+    """
+    return bool(np.median(np.abs(actions).max(axis=1)) > 1)
+
+
+def are_changes(actions: np.ndarray) -> bool:
+    """Whether actions of robomimic's files (N, 7 n) can only be changes of the pose: all lie in [-1, 1]."""
+    return bool(np.abs(actions).max() <= 1)
+
+
 def _by_arm(actions: np.ndarray, size: int) -> np.ndarray:
     if actions.ndim == 0 or actions.shape[-1] == 0 or actions.shape[-1] % size:
         raise ValueError(

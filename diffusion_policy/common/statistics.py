@@ -86,6 +86,17 @@ def bootstrap_mean_interval(
     return Estimate(mean, float(low), float(high), len(sample))
 
 
+def mean_interval(values: ArrayLike) -> Estimate:
+    """95 % interval of the mean of values (n,): Wilson's where all are 0 or 1, which makes it a rate; else bootstrap.
+
+    A bootstrap of equal values has no width, however few they are.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.size and np.isin(sample, (0, 1)).all():
+        return wilson_interval(int(sample.sum()), len(sample))
+    return bootstrap_mean_interval(sample)
+
+
 def paired_bootstrap_interval(
     a: ArrayLike, b: ArrayLike, confidence: float = 0.95, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> Estimate:

@@ -75,7 +75,7 @@ class KitchenLowdimDataset(EpisodeDataset):
                 f"no demonstrations of the kitchen at {found}. Give task.dataset.path the original's folder "
                 "(observations_seq.npy and two more), a folder of .mjl logs, or Minari's or D4RL's HDF5 file; or set "
                 "the environment variable DIFFUSION_POLICY_DATA (default: data/) to the folder that holds "
-                "kitchen/kitchen_complete.zarr"
+                "kitchen/kitchen_complete.zarr. docs/guides/kitchen.md says where to get them"
             )
         return found
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from diffusion_policy.common.arm_actions import ROTATION_6D_SIZE, to_rotation_6d
+from diffusion_policy.common.arm_actions import ROTATION_6D_SIZE, are_changes, are_poses, to_rotation_6d
 from diffusion_policy.common.replay_buffer import ReplayBuffer
 from diffusion_policy.dataset.episode_dataset import EpisodeDataset
 from diffusion_policy.dataset.sequence_dataset import Sample
@@ -41,11 +41,13 @@ class RobomimicDataset(EpisodeDataset):
         path: The HDF5 file, or what `diffusion-policy data convert` made of it.
         shape_meta: As in `EpisodeDataset`, like `options`.
         abs_action: Whether the recorded actions are poses.
+        env_name: The task, by robosuite's name, which a file must name if it names any; None takes all.
         options: All other arguments of `EpisodeDataset`.
 
     Raises:
         FileNotFoundError: nothing at `path`; the message says how to get the demonstrations.
-        ValueError: the data are damaged, lack a key of `shape_meta` or contradict it.
+        ValueError: the data are damaged, lack a key of `shape_meta` or contradict it; they are of another task; or
+            their actions are no poses where they should be, or the other way round.
     """
 
     def __init__(
@@ -54,9 +56,11 @@ class RobomimicDataset(EpisodeDataset):
         shape_meta: Mapping[str, Any],
         *,
         abs_action: bool = False,
+        env_name: str | None = None,
         **options: Any,
     ) -> None:
         self._abs_action = abs_action
+        self._env_name = env_name
         super().__init__(path, shape_meta, **options)
 
     def find(self, path: str | PathLike[str]) -> Path:
@@ -77,12 +81,35 @@ class RobomimicDataset(EpisodeDataset):
 
     def to_sample(self, replay_buffer: ReplayBuffer) -> Sample:
         """Take the arrays as they are named, `object` in one order, and rotations in six numbers."""
+        self._check_task(replay_buffer)
         sample = super().to_sample(replay_buffer)
+        self._check_actions(np.asarray(sample["action"]), replay_buffer.where)
         if "object" in sample["obs"]:
             sample["obs"]["object"] = _in_published_order(sample["obs"]["object"], replay_buffer)
         if self._abs_action:
             sample["action"] = to_rotation_6d(np.asarray(sample["action"]))
         return sample
+
+    def _check_task(self, replay_buffer: ReplayBuffer) -> None:
+        recorded = _env_args(replay_buffer).get("env_name")
+        if None not in (recorded, self._env_name) and recorded != self._env_name:
+            raise ValueError(
+                f"{replay_buffer.where} was recorded in {recorded}, but the task is {self._env_name}; choose its "
+                "task, or another file with task.dataset.path"
+            )
+
+    def _check_actions(self, actions: np.ndarray, where: str) -> None:
+        if self._abs_action and are_changes(actions):
+            raise ValueError(
+                f"{where}: its actions are changes of the pose (all lie in [-1, 1]), but the task takes poses. Make "
+                "them with `python -m diffusion_policy.scripts.robomimic_dataset_conversion`, or choose the task "
+                "without _abs"
+            )
+        if not self._abs_action and are_poses(actions):
+            raise ValueError(
+                f"{where}: its actions are poses (most leave [-1, 1]), but the task takes changes of the pose; "
+                "choose the task with _abs, or the file from which this was made"
+            )
 
     def get_normalizer(self) -> LinearNormalizer:
         """Range to [-1, 1], but for the rotation and gripper of poses, which stay as they are."""
@@ -94,12 +121,17 @@ class RobomimicDataset(EpisodeDataset):
 
 def _in_published_order(objects: Any, replay_buffer: ReplayBuffer) -> Any:
     """`object` (N, D) with its columns as robosuite had them before 1.5, as most files and `RobomimicEnv` do."""
-    env_args = json.loads(replay_buffer.meta["env_args"].item()) if "env_args" in replay_buffer.meta else {}
+    env_args = _env_args(replay_buffer)
     version = [int(number) for number in re.findall(r"\d+", str(env_args.get("env_version", "")))[:2]]
     order = ORDER_SINCE_1_5.get(env_args.get("env_name", ""))
     if version < [1, 5] or order is None:
         return objects
     return np.asarray(objects)[:, np.argsort(order)]
+
+
+def _env_args(replay_buffer: ReplayBuffer) -> dict[str, Any]:
+    """What the file says of the environment it was recorded in; nothing where it says nothing."""
+    return json.loads(replay_buffer.meta["env_args"].item()) if "env_args" in replay_buffer.meta else {}
 
 
 def _positions_only(fitted: FieldNormalizer) -> FieldNormalizer:

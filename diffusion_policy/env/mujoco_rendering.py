@@ -6,6 +6,7 @@ that where the user did not.
 
 import atexit
 import ctypes.util
+import logging
 import os
 import sys
 import weakref
@@ -20,6 +21,11 @@ HOW_TO_INSTALL = (
     "when it is imported: import diffusion_policy.env.mujoco_rendering before mujoco or robosuite"
 )
 LIBRARIES = {"egl": "EGL", "osmesa": "OSMesa"}  # value of MUJOCO_GL -> library, the best first
+# Of MUJOCO_GL; MuJoCo knows these and others, by which it means glfw or disable.
+VALUES = ("egl", "osmesa", "glfw", "glx", "cgl", "wgl", "disable")
+SYNONYMS = ("", "enable", "enabled", "on", "true", "1", "disabled", "off", "false", "0")
+
+logging.getLogger("OpenGL.acceleratesupport").setLevel(logging.WARNING)  # says that it has no accelerator
 
 
 def choose_opengl() -> str | None:
@@ -27,11 +33,19 @@ def choose_opengl() -> str | None:
 
     Returns:
         The value of MUJOCO_GL: `disable` where neither is installed, None on a system that needs neither.
+
+    Raises:
+        ValueError: MUJOCO_GL is set to what MuJoCo does not know.
     """
     if sys.platform == "linux" and "MUJOCO_GL" not in os.environ:
         found = (name for name, library in LIBRARIES.items() if ctypes.util.find_library(library))
         os.environ["MUJOCO_GL"] = next(found, "disable")  # without OpenGL MuJoCo still simulates
-    return os.environ.get("MUJOCO_GL")
+    chosen = os.environ.get("MUJOCO_GL")
+    if chosen is not None and chosen.lower().strip() not in VALUES + SYNONYMS:
+        raise ValueError(
+            f"the environment variable MUJOCO_GL is {chosen!r}; unset it, or choose one of {', '.join(VALUES)}"
+        )
+    return chosen
 
 
 choose_opengl()

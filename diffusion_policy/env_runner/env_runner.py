@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from diffusion_policy.common.progress import seconds_between_draws
 from diffusion_policy.common.random_seed import derived_generator
 from diffusion_policy.env_runner.env_pool import EnvPool, InProcessPool, WorkerPool
 from diffusion_policy.env_runner.episode_env import EnvSpec, Observation, Outcome
@@ -101,7 +102,13 @@ class EnvRunner:
         n_steps = len(self.seeds) * self.spec.max_steps
         with (
             POOLS[self.pool](self.spec, self.n_envs) as pool,
-            tqdm(total=n_steps, desc="rollout", unit="step", disable=not progress) as bar,
+            tqdm(
+                total=n_steps,
+                desc="rollout",
+                unit="step",
+                mininterval=seconds_between_draws(),
+                disable=not progress,
+            ) as bar,
             _evaluation_mode(policy),
         ):
             start = time.perf_counter()

@@ -5,7 +5,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from diffusion_policy.common.statistics import Estimate, bootstrap_mean_interval, wilson_interval
+from diffusion_policy.common.statistics import (
+    Estimate,
+    bootstrap_mean_interval,
+    mean_interval,
+    wilson_interval,
+)
 
 
 @dataclass(frozen=True)
@@ -58,13 +63,13 @@ class RolloutResult:
         """Means with 95 % intervals.
 
         Returns:
-            `score` and `final_<metric>` (bootstrap; Wilson if it is true or false), `success` (Wilson) and
+            `score` and `final_<metric>` (bootstrap; Wilson if all are 0 or 1), `success` (Wilson) and
             `steps_to_success` (bootstrap; mean over the successful episodes, whose number is its n). What no
             episode has is left out.
         """
         successes = [episode.success for episode in self.episodes if episode.success is not None]
-        metrics = {"score": bootstrap_mean_interval([episode.score for episode in self.episodes])}
-        metrics |= {f"final_{name}": _mean(values) for name, values in self._finals()}
+        metrics = {"score": mean_interval([episode.score for episode in self.episodes])}
+        metrics |= {f"final_{name}": mean_interval(values) for name, values in self._finals()}
         if successes:
             metrics["success"] = wilson_interval(sum(successes), len(successes))
         if any(successes):
@@ -119,9 +124,3 @@ class RolloutResult:
             return cls.from_json(path.read_text())
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-
-
-def _mean(values: list[float | bool]) -> Estimate:
-    if all(isinstance(value, bool) for value in values):
-        return wilson_interval(sum(map(bool, values)), len(values))
-    return bootstrap_mean_interval(values)

@@ -1,4 +1,4 @@
-"""Rewrite the relative actions of a robomimic file as absolute ones.
+"""Rewrite the recorded changes of the pose in a robomimic file, relative actions, as poses, absolute ones.
 
 `python -m diffusion_policy.scripts.robomimic_dataset_conversion -i low_dim.hdf5 -o low_dim_abs.hdf5 [--eval]`
 
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from diffusion_policy.common.arm_actions import are_poses
 from diffusion_policy.common.optional_package import optional_package
 from diffusion_policy.common.user_errors import report_user_errors
 from diffusion_policy.dataset.episode_arrays import by_number
@@ -64,9 +65,9 @@ class Replay:
     def __str__(self) -> str:
         return (
             f"largest error of the hand after one step, over {self.n_steps} steps\n"
-            f"  relative actions, from what was recorded: {self.relative}\n"
-            f"  absolute actions, from what was recorded: {self.absolute}\n"
-            f"  absolute from relative actions: {self.between}"
+            f"  changes of the pose, from what was recorded: {self.relative}\n"
+            f"  poses, from what was recorded: {self.absolute}\n"
+            f"  poses from changes: {self.between}"
         )
 
 
@@ -172,9 +173,9 @@ def _recorded(path: Path, demonstration: Any, n_arms: int) -> tuple[NDArray[np.f
             f"{path}: {demonstration.name}/actions has shape {actions.shape}; expected "
             f"({len(states)}, {n_arms * ARM_ACTION_SIZE})"
         )
-    if np.median(np.abs(actions).max(axis=1)) > 1:
+    if are_poses(actions):
         raise ValueError(
-            f"{path}: most actions of {demonstration.name} leave [-1, 1]; they are absolute already"
+            f"{path}: most actions of {demonstration.name} leave [-1, 1]; they are poses already"
         )
     return states, actions
 
@@ -182,9 +183,11 @@ def _recorded(path: Path, demonstration: Any, n_arms: int) -> tuple[NDArray[np.f
 def main() -> None:
     """Command line; see the module."""
     parser = argparse.ArgumentParser(
-        description="Rewrite relative actions of a robomimic file as absolute ones."
+        description="Rewrite recorded changes of the pose (relative actions) of a robomimic file as poses (absolute)."
     )
-    parser.add_argument("-i", "--input", required=True, help="HDF5 file with relative actions")
+    parser.add_argument(
+        "-i", "--input", required=True, help="HDF5 file whose actions are changes of the pose"
+    )
     parser.add_argument("-o", "--output", required=True, help="HDF5 file to write")
     parser.add_argument("--eval", action="store_true", help="execute both and say how far they are apart")
     options = parser.parse_args()

@@ -20,6 +20,7 @@ from diffusion_policy.common.distributed import barrier, is_main_process, proces
 from diffusion_policy.common.epoch_batches import EpochBatches
 from diffusion_policy.common.evaluation_seeds import SELECTION_SEEDS
 from diffusion_policy.common.metric_logger import MetricLogger
+from diffusion_policy.common.progress import seconds_between_draws
 from diffusion_policy.common.random_seed import derived_generator, derived_seed
 from diffusion_policy.model.common.lr_scheduler import get_scheduler
 from diffusion_policy.workspace.base_workspace import BaseWorkspace
@@ -130,7 +131,12 @@ class TrainWorkspace(BaseWorkspace):
         started = time.monotonic() - self.elapsed_s
         n_steps = self.num_epochs * self.steps_per_epoch
         with tqdm(
-            total=n_steps, initial=self.global_step, desc="train", unit="step", disable=logger is None
+            total=n_steps,
+            initial=self.global_step,
+            desc="train",
+            unit="step",
+            mininterval=seconds_between_draws(),
+            disable=logger is None,
         ) as bar:
             while self.epoch < self.num_epochs:
                 record = self._train_epoch(logger, bar, started)

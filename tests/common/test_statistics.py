@@ -13,6 +13,7 @@ from diffusion_policy.common.statistics import (
     Estimate,
     bootstrap_mean_interval,
     hierarchical_bootstrap_interval,
+    mean_interval,
     paired_bootstrap_interval,
     paired_hierarchical_bootstrap_interval,
     wilson_interval,
@@ -21,6 +22,12 @@ from diffusion_policy.common.statistics import (
 scores = st.floats(0, 1, allow_subnormal=False)
 samples = hnp.arrays(np.float64, st.integers(2, 30), elements=scores)
 tables = hnp.arrays(np.float64, st.tuples(st.integers(2, 4), st.integers(2, 12)), elements=scores)
+
+
+def test_the_mean_of_zeros_and_ones_is_a_rate():
+    assert mean_interval([0.0, 0.0, 0.0]) == wilson_interval(0, 3)
+    assert mean_interval([True, False]) == wilson_interval(1, 2)
+    assert mean_interval([0.5, 1.0, 0.0]) == bootstrap_mean_interval([0.5, 1.0, 0.0])
 
 
 class TestEstimate:

@@ -25,8 +25,8 @@ def _robomimic(folder: Path, dataset: Dataset) -> Path:
     """Values and actions of the sizes that the task names, and images of noise."""
     random, length = np.random.default_rng(0), 20
     (action_size,) = dataset["shape_meta"]["action"]["shape"]
-    recorded_size = action_size // 10 * 7 if dataset["abs_action"] else action_size
-    episode = {"action": random.uniform(-1, 1, (length, recorded_size))}
+    recorded_size, most = (action_size // 10 * 7, np.pi) if dataset["abs_action"] else (action_size, 1)
+    episode = {"action": random.uniform(-most, most, (length, recorded_size))}
     for key, meta in dataset["shape_meta"]["obs"].items():
         if meta["type"] == "rgb":
             channels, height, width = meta["shape"]

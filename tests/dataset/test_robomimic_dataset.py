@@ -53,8 +53,22 @@ def test_poses_have_rotations_of_six_numbers(poses, image_storage, tmp_path):
         np.testing.assert_array_equal(episode["action"], expected)
         images = recorded["agentview_image"][12:].transpose(0, 3, 1, 2) / np.float32(255)
         np.testing.assert_array_equal(episode["obs"]["agentview_image"], images)
-    as_recorded = make(poses, 14, CAMERA, **storage).episode(1)  # of the same cache
-    np.testing.assert_array_equal(as_recorded["action"], recorded["action"][12:].astype(np.float32))
+    with pytest.raises(ValueError, match="are poses .* choose the task with _abs"):  # of the same cache
+        make(poses, 14, CAMERA, **storage)
+
+
+def test_changes_are_no_poses_and_a_file_of_another_task_is_refused(tmp_path):
+    buffer = ReplayBuffer.create_empty_numpy()
+    action = np.random.default_rng(0).uniform(-1, 1, (12, 7))
+    buffer.add_episode({"action": action, "robot0_eef_pos": np.zeros((12, 3))})
+    buffer.update_meta({"env_args": json.dumps({"env_name": "Lift"})})
+    RobomimicFormat().save(buffer, tmp_path / "low_dim.hdf5")
+    obs = {"robot0_eef_pos": {"shape": [3]}}
+    make(tmp_path / "low_dim.hdf5", 7, obs, env_name="Lift")
+    with pytest.raises(ValueError, match="changes of the pose .*robomimic_dataset_conversion"):
+        make(tmp_path / "low_dim.hdf5", 10, obs, abs_action=True)
+    with pytest.raises(ValueError, match="recorded in Lift, but the task is PickPlaceCan"):
+        make(tmp_path / "low_dim.hdf5", 7, obs, env_name="PickPlaceCan")
 
 
 def test_only_positions_of_poses_are_normalised(poses):

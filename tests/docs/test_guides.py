@@ -51,7 +51,7 @@ def test_your_own_data(tmp_path: Path) -> None:
     shutil.copy(REPOSITORY / "train.py", tmp_path)
     said = "".join(run(language, code, tmp_path) for language, code in blocks("your-own-data.md"))
     assert "20, lengths 40 to 40" in said
-    assert "0 errors, 0 warnings in 20 episodes" in said
+    assert "errors: 0, warnings: 0; episodes: 20" in said
     assert "train with\n  python train.py --config-dir configs task=my_task" in said
     assert "torch.Size([1, 8, 2])" in said
     assert (tmp_path / "preview.png").stat().st_size > 10_000

@@ -63,3 +63,13 @@ def test_without_opengl_it_is_said_what_to_install():
     )
     assert "MUJOCO_GL=disable" in done.stderr
     assert "apt-get install libegl1 libgl1-mesa-dri" in done.stderr
+
+
+def test_an_opengl_that_mujoco_does_not_know_is_refused_with_a_choice():
+    done = subprocess.run(
+        [sys.executable, "-c", "import diffusion_policy.env.mujoco_rendering"],
+        env={**os.environ, "MUJOCO_GL": "eagle"},
+        capture_output=True,
+        text=True,
+    )
+    assert "MUJOCO_GL is 'eagle'; unset it, or choose one of egl, osmesa" in done.stderr

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from diffusion_policy.common.confidence_sequence import confidence_sequence
+from diffusion_policy.common.statistics import paired_bootstrap_interval
 from diffusion_policy.env_runner.report import EpisodeResult, RolloutResult
 from diffusion_policy.scripts.comparison.compare import main
-from diffusion_policy.scripts.comparison.methods import difference_table, read_method, split_name
+from diffusion_policy.scripts.comparison.methods import difference_table, read_method, split_name, verdict
 from diffusion_policy.scripts.comparison.sequential import compare_sequentially
 from diffusion_policy.workspace.train_workspace import train
 from tests.tiny_run import tiny_config, write_episodes
@@ -58,7 +59,22 @@ def test_the_verdict_says_no_more_than_the_interval(evaluations: dict[str, Path]
     )
     lines = difference_table([b, same, noisy, a]).markdown().splitlines()[3:]
     assert "+0.000 [+0.000, +0.000]" in lines[0]
-    assert [line.split("|")[-2].strip() for line in lines] == ["equal within 0.02", "undecided", "lower"]
+    assert [line.split("|")[-2].strip() for line in lines] == ["undecided", "undecided", "lower"]
+
+
+@pytest.mark.parametrize(
+    ("difference", "n", "expected"),
+    [
+        (0, 2, "undecided"),
+        (0, 100, "undecided"),
+        (0, 200, "equal within 0.02"),
+        (1, 3, "undecided"),
+        (1, 9, "higher"),
+    ],
+)
+def test_equal_differences_of_few_episodes_decide_nothing(difference: float, n: int, expected: str) -> None:
+    """Resampling them sees no spread. For 200: 1 - 0.025 ** (1 / 200) = 0.0183."""
+    assert verdict(paired_bootstrap_interval(np.full(n, difference), np.zeros(n))) == expected
 
 
 def test_other_episodes_are_not_compared(evaluations: dict[str, Path]) -> None:

@@ -54,7 +54,7 @@ class TestInfo:
 class TestCheck:
     def test_nothing_found(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         said = say(capsys, "check", data, "--keys", "state", "action")
-        assert said == "0 errors, 0 warnings in 4 episodes, keys state, action\n"
+        assert said == "errors: 0, warnings: 0; episodes: 4; keys: state, action\n"
 
     def test_errors_give_exit_code_1(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         buffer = reaching_episodes(4)
@@ -63,7 +63,7 @@ class TestCheck:
         assert complaint("check", tmp_path / "a.npz") == "1"
         said = capsys.readouterr().out
         assert said.startswith("error: not finite: state: NaN or infinity in 1 steps")
-        assert "1 errors, 0 warnings" in said
+        assert "errors: 1, warnings: 0" in said
 
 
 class TestConvert:

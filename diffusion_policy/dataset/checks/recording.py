@@ -8,6 +8,7 @@ import numpy as np
 
 from diffusion_policy.common.replay_buffer import ReplayBuffer
 from diffusion_policy.dataset.episode_arrays import frames_per_second, is_image
+from diffusion_policy.dataset.robomimic_format import NOT_OBSERVED
 
 STRETCH_S = 1.0  # a pause or a frozen camera counts from this length on ...
 STRETCH_STEPS = 10  # ... or from this one on, where the frame rate is not known
@@ -44,9 +45,11 @@ class Recording:
 
     @cached_property
     def learned(self) -> dict[str, np.ndarray]:
-        """What a policy may be trained on: all columns but a simulator's state and copies of the actions."""
+        """What a policy may be trained on: not what robomimic's files hold beside it, nor copies of the actions."""
         return {
-            key: v for key, v in self.columns.items() if key != "states" and not key.startswith("actions_")
+            key: v
+            for key, v in self.columns.items()
+            if key not in NOT_OBSERVED and not key.startswith("actions_")
         }
 
     @cached_property

@@ -63,7 +63,10 @@ def read_first_state(path: str | PathLike[str], demonstration: int) -> NDArray[n
     place = f"data/demo_{demonstration}/states"
     with _opened(path) as file:
         if place not in file:
-            raise ValueError(f"{path}: there is no '{place}'; choose a seed that is a demonstration's number")
+            raise ValueError(
+                f"{path}: there is no '{place}'; seeds are the numbers of demonstrations here, and it has "
+                f"{len(file.get('data', ()))}: choose them with --seeds"
+            )
         return np.asarray(file[place][0], dtype=np.float64)
 
 

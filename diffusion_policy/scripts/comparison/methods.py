@@ -10,8 +10,8 @@ import numpy as np
 from diffusion_policy.common.plain_data import read_json
 from diffusion_policy.common.statistics import (
     Estimate,
-    bootstrap_mean_interval,
     hierarchical_bootstrap_interval,
+    mean_interval,
     paired_bootstrap_interval,
     paired_hierarchical_bootstrap_interval,
     wilson_interval,
@@ -104,7 +104,7 @@ def method_of(name: str, results: Sequence[RolloutResult]) -> Method:
 
 def mean(values: np.ndarray) -> Estimate:
     """Mean of (R, C) values with its interval: over training seeds too where there are several."""
-    return bootstrap_mean_interval(values[0]) if len(values) == 1 else hierarchical_bootstrap_interval(values)
+    return mean_interval(values[0]) if len(values) == 1 else hierarchical_bootstrap_interval(values)
 
 
 def rate(values: np.ndarray) -> Estimate:
@@ -127,12 +127,21 @@ def difference(a: np.ndarray, b: np.ndarray) -> Estimate:
 
 
 def verdict(estimate: Estimate, margin: float = MARGIN) -> str:
-    """What the interval of a difference allows to say."""
+    """What the interval of a difference of scores in [0, 1] allows to say."""
+    if estimate.low == estimate.high:
+        estimate = _unseen_spread(estimate)
     if estimate.low > 0:
         return "higher"
     if estimate.high < 0:
         return "lower"
     return f"equal within {margin}" if max(-estimate.low, estimate.high) <= margin else "undecided"
+
+
+def _unseen_spread(estimate: Estimate) -> Estimate:
+    """The interval where all n differences are equal: of others, this share may be different though none was seen."""
+    share = 1 - 0.025 ** (1 / estimate.n)  # 95 %, two-sided
+    width = (1 + abs(estimate.value)) * share
+    return estimate._replace(low=estimate.value - width, high=estimate.value + width)
 
 
 @dataclass(frozen=True)

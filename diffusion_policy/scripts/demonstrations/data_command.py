@@ -71,8 +71,12 @@ def _check(options: argparse.Namespace) -> None:
     for finding in findings:
         print(finding)
     n_errors = sum(finding.severity == "error" for finding in findings)
-    looked_at = "" if buffer is None else f" in {buffer.n_episodes} episodes, keys {', '.join(buffer.keys())}"
-    print(f"{n_errors} errors, {len(findings) - n_errors} warnings{looked_at}")
+    counts = f"errors: {n_errors}, warnings: {len(findings) - n_errors}"
+    print(
+        counts
+        if buffer is None
+        else f"{counts}; episodes: {buffer.n_episodes}; keys: {', '.join(buffer.keys())}"
+    )
     if n_errors:
         sys.exit(1)
 

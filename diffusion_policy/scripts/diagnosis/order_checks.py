@@ -76,7 +76,10 @@ def check_alignment(recordings: Recordings) -> Check:
         return Check.not_measured(name, title, reason)
     mean = residuals[:, moved].mean(axis=1)  # (lags,)
     best, at_zero = lags[int(mean.argmin())], float(mean[MAX_LAG])
-    is_clear = mean.min() < min(CLEARLY_BETTER * at_zero, EXPLAINED)
+    if best != 0 and mean.min() > EXPLAINED:
+        reason = f"At no lag does the action explain the next change (unexplained: at least {mean.min():.1%})"
+        return Check.not_measured(name, title, reason)
+    is_clear = mean.min() < CLEARLY_BETTER * at_zero
     verdict, advice = _lag_verdict(best if is_clear else 0)
     moved_names = [n for n, is_moved in zip(recordings.low_dim_names(), moved, strict=True) if is_moved]
     figure = (

@@ -68,8 +68,9 @@ def make_report(folder: Path | str, trusted_targets: Sequence[str] = (), device:
 def report_training(folder: Path | str, trusted_targets: Sequence[str], device: str) -> None:
     """Make the report of a run that just ended; with videos, if the run kept its last rollout's episodes."""
     folder = Path(folder)
-    log.info("making the report: the policy is asked about recorded episodes, and three rollouts are filmed")
     result = read_episodes(folder / LAST_ROLLOUT)
+    filmed = "" if result is None else ", and three rollouts are filmed"
+    log.info("making the report: the policy is asked about recorded episodes%s", filmed)
     if result is not None:
         best_effort("videos", lambda: _record_run(result, folder, trusted_targets, device))
     log.info("report: %s", make_report(folder, trusted_targets, device))
