@@ -2,9 +2,10 @@
 
 python docs/results/kitchen/replay.py DATA [--seeds 3]
 
-DATA: D4RL or Minari episodes with `state` (59) and `action` (9). Prints Markdown: how many episodes do which of the
-tasks, with actions as recorded (velocities) and as the positions these were turned into, and with noise of several
-sizes on what is observed; and for each that does not do all, where it left the recording and how near it came.
+DATA: D4RL or Minari episodes with `state` (59) and `action` (9). Prints Markdown: how many episodes do at least n
+(p_n) and which of the tasks, with actions as recorded (velocities) and as the positions these were turned into, and
+with noise of several sizes on what is observed; and for each that does not do all, where it left the recording and
+how near it came.
 """
 
 import argparse
@@ -72,11 +73,14 @@ def left(reached: np.ndarray, recorded: np.ndarray) -> tuple[int, int, float] | 
 
 
 def print_summary(replays: dict[str, list[tuple[int, Replay]]]) -> None:
-    print(f"\n| actions | all four | {' | '.join(TASKS)} |\n" + "| --- " * (len(TASKS) + 2) + "|")
+    numbers = range(1, len(TASKS) + 1)
+    heads = [*(f"p_{n}" for n in numbers), *TASKS]
+    print(f"\n| actions | episodes | {' | '.join(heads)} |\n" + "| --- " * (len(heads) + 2) + "|")
     for title, results in replays.items():
-        complete = sum(set(TASKS) <= result.done for _, result in results)
-        rates = [sum(task in result.done for _, result in results) for task in TASKS]
-        print(f"| {title} | {complete} of {len(results)} | {' | '.join(map(str, rates))} |")
+        done = [result.done for _, result in results]
+        counts = [sum(len(tasks) >= n for tasks in done) for n in numbers]
+        counts += [sum(task in tasks for tasks in done) for task in TASKS]
+        print(f"| {title} | {len(results)} | {' | '.join(map(str, counts))} |")
 
 
 def print_failures(replays: dict[str, list[tuple[int, Replay]]]) -> None:
