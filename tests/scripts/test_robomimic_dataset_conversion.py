@@ -55,7 +55,7 @@ def test_absolute_actions_reach_the_same_states(tmp_path, env_name):
     assert replay.between.rotation_rad < 1e-7
     # One step from a state forgets how far the gripper's command had come, so that is not exact.
     assert replay.relative.position_m < 2e-3
-    assert "absolute from relative actions: 0.0000" in str(replay)
+    assert "poses from changes: 0.0000" in str(replay)
 
 
 def test_all_else_stays(tmp_path):
@@ -103,7 +103,7 @@ def test_human_demonstrations(shared_data):
 def test_what_is_absolute_already_is_refused(tmp_path):
     source, converted = recorded(tmp_path / "a.hdf5", "Lift", n_steps=3), tmp_path / "a_abs.hdf5"
     convert(source, converted)
-    with pytest.raises(ValueError, match="absolute already"):
+    with pytest.raises(ValueError, match="poses already"):
         convert(converted, tmp_path / "twice.hdf5")
     with pytest.raises(FileExistsError, match="exists already"):
         convert(source, converted)
