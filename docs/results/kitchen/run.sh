@@ -2,7 +2,7 @@
 # Every number of docs/results/kitchen but the replay, from the repository's root.
 #   bash docs/results/kitchen/run.sh [OUT]
 # DATA are the 19 demonstrations. What is finished is not repeated; a training that was killed goes on. ACTIONS chooses some of: velocities
-# positions; METHODS of: unet transformer. To share the work, give each process its own and OMP_NUM_THREADS=1.
+# positions; METHODS of: unet transformer, and unet_4000 (steps). To share the work, give each process its own and OMP_NUM_THREADS=1.
 set -euo pipefail
 OUT=${1:-data/results/kitchen}
 DATA=${DATA:-data/kitchen/kitchen_complete.zarr}
@@ -10,7 +10,8 @@ PYTHON=${PYTHON:-.venv/bin/python}
 ACTIONS=${ACTIONS:-velocities positions}
 METHODS=${METHODS:-unet transformer}
 declare -A TASK=([velocities]=kitchen_lowdim [positions]=kitchen_lowdim_abs)
-declare -A RECIPE=([unet]="recipe=small" [transformer]="recipe=small_transformer policy=diffusion_unet model=adaln_transformer_small")
+declare -A RECIPE=([unet]="recipe=small" [unet_4000]="recipe=small training.num_epochs=8"
+  [transformer]="recipe=small_transformer policy=diffusion_unet model=adaln_transformer_small")
 
 for actions in $ACTIONS; do
   for method in $METHODS; do
