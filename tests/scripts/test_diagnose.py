@@ -149,6 +149,18 @@ def test_actions_that_act_late_ask_for_a_look() -> None:
     assert "act 2 steps after they are stored" in check.advice
 
 
+def test_where_no_lag_explains_the_motion_nothing_is_said() -> None:
+    """One number changes two steps after the action, another three steps before it."""
+    random, episodes = np.random.default_rng(0), []
+    for _ in range(10):
+        action = random.normal(size=(200, 1)).astype(np.float32)
+        late, early = np.roll(action, 3, axis=0).cumsum(0), np.roll(action, -2, axis=0).cumsum(0)
+        episodes.append({"obs": {"obs": np.concatenate([late, early], axis=1)}, "action": action})
+    check = check_alignment(Recordings(episodes, episodes[:2], True, ["obs"]))
+    assert check.verdict == "not measured"
+    assert "At no lag does the action explain" in check.figure
+
+
 def test_a_copy_of_the_state_as_action_is_late() -> None:
     copied = [{**e, "action": e["state"][:, :2]} for e in circling.episodes()]
     assert check_alignment(recordings(copied)).verdict == "bad"

@@ -1,10 +1,7 @@
 """What an environment takes from robomimic's HDF5 files: how they were recorded, and where episodes began."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +34,7 @@ def read_env_args(path: str | PathLike[str]) -> dict[str, Any]:
         FileNotFoundError: nothing is at `path`.
         ValueError: there are none, they are no JSON, or name another environment than robomimic's.
     """
-    with _opened(path) as file:
+    with opened_hdf5(path) as file:
         attributes = file["data"].attrs if "data" in file else {}
         if "env_args" not in attributes:
             raise ValueError(
@@ -61,18 +58,10 @@ def read_first_state(path: str | PathLike[str], demonstration: int) -> NDArray[n
         ValueError: there is no such demonstration, or it holds no states.
     """
     place = f"data/demo_{demonstration}/states"
-    with _opened(path) as file:
+    with opened_hdf5(path) as file:
         if place not in file:
             raise ValueError(
                 f"{path}: there is no '{place}'; seeds are the numbers of demonstrations here, and it has "
                 f"{len(file.get('data', ()))}: choose them with --seeds"
             )
         return np.asarray(file[place][0], dtype=np.float64)
-
-
-@contextmanager
-def _opened(path: str | PathLike[str]) -> Iterator[Mapping[str, Any]]:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    with opened_hdf5(Path(path)) as file:
-        yield file

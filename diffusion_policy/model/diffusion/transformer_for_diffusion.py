@@ -99,13 +99,16 @@ class TransformerForDiffusion(nn.Module):
         self._step_tokens = DerivedFromWeights()
         self.head = nn.Linear(n_emb, input_dim if output_dim is None else output_dim)
 
-        # None where nothing is hidden: attention without a mask is faster.
+        self._register_masks(causal_attn, n_tokens, n_cond_tokens)
+        self.apply(_init_weights)
+
+    def _register_masks(self, causal_attn: bool, n_tokens: int, n_cond_tokens: int) -> None:
+        """Masks of tokens and condition tokens; None where nothing is hidden: attention without one is faster."""
         hides_tokens, hides_obs = causal_attn and n_tokens > 1, causal_attn and n_cond_tokens > 2
         mask = _hidden_after(n_tokens, n_tokens, 0) if hides_tokens else None
         memory_mask = _hidden_after(n_tokens, n_cond_tokens, 1) if hides_obs else None
         self.register_buffer("mask", mask, persistent=False)
         self.register_buffer("memory_mask", memory_mask, persistent=False)
-        self.apply(_init_weights)
 
     def param_groups(self) -> list[dict[str, Any]]:
         """Parameter groups for a torch optimizer: what weight decay applies to, and the rest."""

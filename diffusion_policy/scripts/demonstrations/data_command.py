@@ -71,12 +71,10 @@ def _check(options: argparse.Namespace) -> None:
     for finding in findings:
         print(finding)
     n_errors = sum(finding.severity == "error" for finding in findings)
-    counts = f"errors: {n_errors}, warnings: {len(findings) - n_errors}"
-    print(
-        counts
-        if buffer is None
-        else f"{counts}; episodes: {buffer.n_episodes}; keys: {', '.join(buffer.keys())}"
-    )
+    summary = [f"errors: {n_errors}, warnings: {len(findings) - n_errors}"]
+    if buffer is not None:
+        summary += [f"episodes: {buffer.n_episodes}", f"keys: {', '.join(buffer.keys())}"]
+    print("; ".join(summary))
     if n_errors:
         sys.exit(1)
 

@@ -88,17 +88,12 @@ def tune(
     checkpoint = find_checkpoint(path)
     check_not_tuned(checkpoint, overwrite)
     make_writable(checkpoint.path)
-    _check_arguments(n_samples, overrides)
-    if set(seeds) & set(TEST_SEEDS):
-        log.warning("these are test seeds: a score of the sampler chosen on them cannot be reported on them")
+    _check_arguments(n_samples, overrides, seeds)
     policy = _sampling_policy(
         load_policy(checkpoint.path, device, trusted_targets=trusted_targets), checkpoint
     )
-    schedule = cast(ForwardProcess, policy.noise_schedule)
-    to_measure = candidates(schedule, samplers, steps)
     own = as_candidate(policy.sampler)
-    if own is not None and own not in (reference(schedule), *to_measure):
-        to_measure.append(own)
+    to_measure = _candidates(cast(ForwardProcess, policy.noise_schedule), samplers, steps, own)
     config = checkpoint.config(overrides)
     observations = Observations.of(
         _dataset(config["task"]["dataset"], trusted_targets), n_observations, policy.n_obs_steps
@@ -113,6 +108,14 @@ def tune(
     tuning = Tuning(checkpoint, policy.device, comparison, str(observations), n_samples, loop, own)
     write_tuning(tuning, overrides)
     return tuning
+
+
+def _candidates(
+    schedule: ForwardProcess, samplers: Sequence[str], steps: Sequence[int], own: Candidate | None
+) -> list[Candidate]:
+    """What is measured beside the reference: also the policy's own sampler."""
+    chosen = candidates(schedule, samplers, steps)
+    return chosen if own is None or own in (reference(schedule), *chosen) else [*chosen, own]
 
 
 def _measure(
@@ -211,7 +214,9 @@ def _dataset(config: dict[str, Any], trusted_targets: Sequence[str]) -> Sequence
         ) from error
 
 
-def _check_arguments(n_samples: int, overrides: Sequence[str]) -> None:
+def _check_arguments(n_samples: int, overrides: Sequence[str], seeds: Sequence[int]) -> None:
+    if set(seeds) & set(TEST_SEEDS):
+        log.warning("these are test seeds: a score of the sampler chosen on them cannot be reported on them")
     if n_samples < 4:
         raise ValueError(f"n_samples must be at least 4, got {n_samples}")
     without_effect = [o for o in overrides if not o.startswith(("task.dataset.", "task.env_runner."))]

@@ -7,39 +7,31 @@ writes them. Prints for each file how many demonstrations end in success, and th
 """
 
 import argparse
-from collections.abc import Iterator
 
-import h5py
 import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
+from tqdm import trange
 
 from diffusion_policy.common.statistics import wilson_interval
-from diffusion_policy.dataset.episode_arrays import by_number
+from diffusion_policy.dataset.episode_files import load_episodes
 from diffusion_policy.env.robomimic.robomimic_file import read_env_args
 from diffusion_policy.env.robomimic.simulation import Simulation
 
 
-def demonstrations(path: str) -> Iterator[tuple[str, NDArray, NDArray]]:
-    """Name, states (N, S) and actions (N, D) of each."""
-    with h5py.File(path, "r") as file:
-        for name in sorted(file["data"], key=by_number):
-            yield name, file["data"][name]["states"][()], file["data"][name]["actions"][()]
-
-
-def succeeds(simulation: Simulation, states: NDArray, actions: NDArray) -> bool:
-    simulation.restore(states[0])
-    return any(simulation.step(action) for action in actions)
+def succeeds(simulation: Simulation, episode: dict[str, np.ndarray]) -> bool:
+    simulation.restore(episode["states"][0])
+    return any(simulation.step(action) for action in episode["action"])
 
 
 def replay(path: str, absolute: bool) -> None:
+    demonstrations = load_episodes(path, ["states", "action"])
     simulation = Simulation(read_env_args(path), absolute=absolute)
-    done = {name: succeeds(simulation, *rest) for name, *rest in tqdm(demonstrations(path), unit="demo")}
+    numbers = trange(demonstrations.n_episodes, unit="demo")
+    successes = np.array([succeeds(simulation, demonstrations.get_episode(number)) for number in numbers])
     simulation.close()
-    successes = np.array(list(done.values()))
-    failed = [name for name, success in done.items() if not success]
     rate = wilson_interval(int(successes.sum()), len(successes))
-    print(f"{path}: {successes.sum()} of {len(successes)}, {rate}; not: {failed}")
+    print(
+        f"{path}: {successes.sum()} of {len(successes)}, {rate}; not: {np.flatnonzero(~successes).tolist()}"
+    )
 
 
 def main() -> None:

@@ -50,16 +50,6 @@ def test_sizes_are_robomimics(env_name):
     assert (reward, terminated, truncated, info["is_success"]) == (0.0, False, False, False)
 
 
-def test_gymnasium_makes_it():
-    pytest.importorskip("robosuite")
-    with gymnasium.make(
-        "diffusion_policy/Robomimic-v0", env_name="Lift", shape_meta=shape_meta("Lift")
-    ) as env:
-        observation, _ = env.reset(seed=0)
-        assert_equal(observation, env_of("Lift").reset(seed=0)[0])
-        assert env.observation_space.contains(env.step(env.action_space.sample())[0])
-
-
 @pytest.mark.parametrize(("env_name", "size"), [("Lift", 10), ("TwoArmTransport", 20)])
 def test_a_pose_is_reached(env_name, size):
     """Told to stay where it is but 3 cm higher, the hand arrives there and does not turn."""
