@@ -66,13 +66,15 @@ square() {
   absolute "$OUT/data/square_scripted.hdf5" "$OUT/data/square_scripted_abs.hdf5"
   train square_scripted_recorded task=square_lowdim task.dataset.path="$OUT/data/square_scripted.hdf5"
   evaluate square_scripted_recorded --controls all
-  train square_scripted_absolute task=square_lowdim_abs task.dataset.path="$OUT/data/square_scripted_abs.hdf5"
-  evaluate square_scripted_absolute
+  for kind in absolute relative; do
+    train "square_scripted_$kind" task=square_lowdim_abs task.dataset.path="$OUT/data/square_scripted_abs.hdf5" task.action_repr.kind=$kind
+    evaluate "square_scripted_$kind"
+  done
 }
 
 images() {
   generate lift 100 --image_size 84
-  train lift_images task=lift_image recipe=small_image task.dataset.path="$OUT/data/lift_scripted_images.hdf5"
+  train lift_images task=lift_image recipe=small_image training.num_epochs=20 task.dataset.path="$OUT/data/lift_scripted_images.hdf5"
   evaluate lift_images
 }
 
