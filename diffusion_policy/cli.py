@@ -107,7 +107,11 @@ def eval_main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an evaluation in output_dir")
     parser.add_argument("--trust-target", action="append", default=[], help="a name the checkpoint may build")
-    parser.add_argument("overrides", nargs="*", help="changes of its configuration: policy.sampler.steps=8")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        help="changes of its configuration: policy.sampler.steps=8 task.env_runner.max_steps=100",
+    )
     options = parser.parse_args(arguments)
 
     def run() -> None:
@@ -127,7 +131,6 @@ def eval_main(arguments: Sequence[str] | None = None) -> None:
             overrides=options.overrides,
             trusted_targets=options.trust_target,
             controls=parse_controls(options.controls) if options.controls else (),
-            report=not options.no_report,
         )
         print(result.table())
         if options.controls:
@@ -136,8 +139,21 @@ def eval_main(arguments: Sequence[str] | None = None) -> None:
             f"written to {options.output_dir}: eval_log.json, episodes.json"
             + (", media/" * (options.n_videos > 0))
         )
+        if not options.no_report:
+            _report_evaluation(options.output_dir, options.trust_target, options.device)
 
     report_user_errors(run)
+
+
+def _report_evaluation(output_dir: str, trusted_targets: Sequence[str], device: str) -> None:
+    from diffusion_policy.scripts.best_effort import best_effort
+
+    def make() -> None:
+        from diffusion_policy.scripts.report.make_report import report_evaluation
+
+        report_evaluation(output_dir, trusted_targets, device)
+
+    best_effort("report", make)
 
 
 def compare_main() -> None:

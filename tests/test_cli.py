@@ -91,7 +91,7 @@ def test_an_evaluation_can_be_repeated(trained_run: Path, tmp_path: Path) -> Non
     ("command", "message"),
     [
         (["train.py"], "Fetch them with `diffusion-policy data download pusht`"),
-        (["train.py", "optimizer.lrr=1"], "Key 'lrr' is not in struct"),
+        (["train.py", "optimizer.lrr=1"], "there is no 'lrr' in optimizer; did you mean lr? It has"),
         (["train.py", "task=pusht"], "Could not find 'task/pusht'"),
         (["train.py", "horizon=[8"], "no viable alternative at input '[8'"),
         (["train.py", "horizon=${steps}"], "Interpolation key 'steps' not found"),

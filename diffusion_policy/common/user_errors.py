@@ -1,5 +1,6 @@
 """What a user can mend is shown as one line, not as a traceback."""
 
+import difflib
 import errno
 import logging
 import os
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 USER_ERRORS = (
@@ -42,7 +44,22 @@ def report_user_errors(
 def _explained(error: Exception) -> str:
     """What an error says, with what it leaves out: the cause within a configuration, or what to do."""
     if isinstance(error, HydraException) and error.__cause__ is not None:
-        return f"{error}\n{error.__cause__}"
+        return _unknown_key(error.__cause__) or f"{error}\n{error.__cause__}"
     if isinstance(error, OSError) and error.errno in ADVICE and error.strerror == os.strerror(error.errno):
         return f"{error}; {ADVICE[error.errno]}"
     return str(error)
+
+
+def _unknown_key(error: BaseException) -> str | None:
+    """What to say of an override of something that the configuration does not have; None for other errors."""
+    parent, key = getattr(error, "parent_node", None), getattr(error, "key", None)
+    if not isinstance(parent, DictConfig) or not isinstance(key, str) or key in parent:
+        return None
+    there = [str(name) for name in parent]
+    alike = difflib.get_close_matches(key, there, n=1)
+    where = str(getattr(error, "full_key", key)).removesuffix(key).removesuffix(".") or "the configuration"
+    return (
+        f"there is no {key!r} in {where}"
+        + (f"; did you mean {alike[0]}?" if alike else "")
+        + f" It has {', '.join(there)}. A + before its name would add it, which only helps what asks for it"
+    )

@@ -94,7 +94,7 @@ class RobomimicDataset(EpisodeDataset):
         recorded = _env_args(replay_buffer).get("env_name")
         if None not in (recorded, self._env_name) and recorded != self._env_name:
             raise ValueError(
-                f"{replay_buffer.where} was recorded in {recorded}, but the task is {self._env_name}; choose its "
+                f"{replay_buffer.where}: it was recorded in {recorded}, but the task is {self._env_name}; choose its "
                 "task, or another file with task.dataset.path"
             )
 

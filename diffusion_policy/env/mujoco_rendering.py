@@ -17,9 +17,13 @@ from numpy.typing import NDArray
 
 HOW_TO_INSTALL = (
     "install EGL (apt-get install libegl1 libgl1-mesa-dri; with an NVIDIA card its driver will do) or OSMesa "
-    "(apt-get install libosmesa6), or name another OpenGL in the environment variable MUJOCO_GL. MuJoCo reads that "
-    "when it is imported: import diffusion_policy.env.mujoco_rendering before mujoco or robosuite"
+    "(apt-get install libosmesa6), or name another OpenGL in the environment variable MUJOCO_GL"
 )
+IMPORT_FIRST = (
+    ". MuJoCo read that variable before it was set: import diffusion_policy.env.mujoco_rendering before mujoco or "
+    "robosuite"
+)
+_MUJOCO_CAME_FIRST = "mujoco" in sys.modules and "MUJOCO_GL" not in os.environ
 LIBRARIES = {"egl": "EGL", "osmesa": "OSMesa"}  # value of MUJOCO_GL -> library, the best first
 # Of MUJOCO_GL; MuJoCo knows these and others, by which it means glfw or disable.
 VALUES = ("egl", "osmesa", "glfw", "glx", "cgl", "wgl", "disable")
@@ -70,7 +74,7 @@ class OffscreenRenderer:
         reflections: draw mirrored surfaces.
 
     Raises:
-        RuntimeError: there is no OpenGL to draw with; says what to install.
+        OSError: there is no OpenGL to draw with; says what to install.
     """
 
     def __init__(self, model: Any, height: int, width: int, *, reflections: bool = True) -> None:
@@ -81,9 +85,9 @@ class OffscreenRenderer:
         try:
             self._renderer = mujoco.Renderer(model, height, width)
         except Exception as error:  # each OpenGL fails with exceptions of its own
-            raise RuntimeError(
+            raise OSError(
                 f"MuJoCo cannot draw (MUJOCO_GL={os.environ.get('MUJOCO_GL')}): {error}. To get images and videos, "
-                f"{HOW_TO_INSTALL}"
+                f"{HOW_TO_INSTALL}{IMPORT_FIRST if _MUJOCO_CAME_FIRST else ''}"
             ) from error
         atexit.register(_close, weakref.ref(self._renderer))  # now, to be called before OpenGL ends itself
         self._renderer.scene.flags[int(mujoco.mjtRndFlag.mjRND_REFLECTION)] = reflections

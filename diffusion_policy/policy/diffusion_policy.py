@@ -302,6 +302,12 @@ class DiffusionPolicy(BasePolicy):
         self, action_repr: ActionRepresentation | None
     ) -> ActionRepresentation | None:
         """None for absolute actions: nothing is computed."""
+        if isinstance(action_repr, Mapping):  # what has no _target_ stays a dictionary
+            raise ValueError(
+                f"task.action_repr is {dict(action_repr)}, without _target_ and parts: this task's YAML has no "
+                "action_repr. Of robomimic's tasks those with poses have one, such as task=lift_lowdim_abs; for a "
+                "task of your own see docs/guides/action-representations.md"
+            )
         if action_repr is None or action_repr.kind == "absolute":
             return None
         action_repr.check(self.shape_meta)

@@ -16,7 +16,6 @@ from diffusion_policy.common.provenance import provenance
 from diffusion_policy.env_runner.report import RolloutResult
 from diffusion_policy.policy.load_policy import load_policy
 from diffusion_policy.policy.sampler_choice import chosen_sampler
-from diffusion_policy.scripts.best_effort import best_effort
 from diffusion_policy.scripts.controls import FOLDER as CONTROLS_FOLDER
 from diffusion_policy.scripts.controls import roll_out_controls
 
@@ -36,7 +35,6 @@ def evaluate(
     overrides: Sequence[str] = (),
     trusted_targets: Sequence[str] = (),
     controls: Sequence[str] = (),
-    report: bool = True,
 ) -> RolloutResult:
     """Score a checkpoint and write `eval_log.json`, `episodes.json`, `config.yaml` and videos below `media/`.
 
@@ -53,8 +51,6 @@ def evaluate(
         trusted_targets: full names outside this package that the configuration may build.
         controls: names of controls to roll out on the same seeds, see `scripts/controls.py`; their episodes go to
             `controls/<name>.json`.
-        report: also diagnose, record the best, median and worst episode, and write `report.html`. A failure of
-            these is a line in the log.
 
     Raises:
         FileExistsError: when `output_dir` holds an evaluation and `overwrite` is false.
@@ -99,14 +95,6 @@ def evaluate(
     if dataset is not None:
         control_runner = instantiate(runner_config, trusted_targets, seeds=list(seeds))
         roll_out_controls(controls, policy, dataset, control_runner, output_dir)
-    if report:
-
-        def make() -> None:
-            from diffusion_policy.scripts.report.make_report import report_evaluation
-
-            report_evaluation(result, policy, runner_config, output_dir, trusted_targets, device)
-
-        best_effort("report", make)
     return result
 
 

@@ -61,8 +61,22 @@ def test_without_opengl_it_is_said_what_to_install():
         capture_output=True,
         text=True,
     )
-    assert "MUJOCO_GL=disable" in done.stderr
+    assert "OSError: MuJoCo cannot draw (MUJOCO_GL=disable)" in done.stderr
     assert "apt-get install libegl1 libgl1-mesa-dri" in done.stderr
+    assert "before mujoco" not in done.stderr
+
+
+def test_mujoco_that_was_imported_first_is_named_as_the_reason():
+    program = (
+        "import mujoco\n"
+        "from diffusion_policy.env import mujoco_rendering\n"
+        "def fails(*_): raise ValueError('no display')\n"
+        "mujoco.Renderer = fails\n"
+        f"mujoco_rendering.OffscreenRenderer(mujoco.MjModel.from_xml_string('''{SCENE}'''), 8, 8)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "MUJOCO_GL"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert "import diffusion_policy.env.mujoco_rendering before mujoco or robosuite" in done.stderr
 
 
 def test_an_opengl_that_mujoco_does_not_know_is_refused_with_a_choice():

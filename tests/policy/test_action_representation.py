@@ -522,6 +522,8 @@ def test_policies_refuse_what_does_not_fit() -> None:
         tiny_policy(shape_meta=META, action_repr=representation("relative", [Vector("grip", 2)]))
     with pytest.raises(ValueError, match=r"first_action_step = n_obs_steps - 1 = 1, got 2"):
         tiny_policy(shape_meta=META, action_repr=configured("delta"), first_action_step=2)
+    with pytest.raises(ValueError, match="action_repr is {'kind': 'relative'}, without _target_ and parts"):
+        tiny_policy(shape_meta=META, action_repr={"kind": "relative"})
     with pytest.raises(ValueError, match="unexpected keyword argument 'sizes'"):
         instantiate({**REPRESENTATION, "parts": [{**REPRESENTATION["parts"][1], "sizes": 3}]})
 

@@ -243,6 +243,19 @@ def test_a_normaliser_of_other_data() -> None:
     assert "clip_sample cuts" in str(check_normalizer(recordings(elsewhere), policy).tables[0].rows)
 
 
+def test_held_out_actions_beyond_those_of_training_are_no_fault_of_the_normaliser() -> None:
+    content = circling.episodes(4)
+    data = recordings(content)
+    data = Recordings(data.training[:3], data.training[3:], True, ["obs"])
+    data.held_out[0]["action"][:3] += 200
+    policy = ZeroPolicy(SHAPE_META, horizon=8, n_obs_steps=2, n_action_steps=4)
+    policy.set_normalizer(fitted(Recordings(data.training, data.training, False, ["obs"])).normalizer)
+    policy.clip_sample = True
+    check = check_normalizer(data, policy)
+    assert check.verdict == "look"
+    assert "of the held-out values lie beyond those of the training episodes" in str(check.tables[0].rows)
+
+
 # Checks of predictions
 
 

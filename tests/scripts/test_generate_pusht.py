@@ -103,6 +103,16 @@ def test_what_was_finished_survives(name: str, left: str, tmp_path: Path) -> Non
         generate(invented, tmp_path / name, n_episodes=10, workers=1)
 
 
+@pytest.mark.parametrize("name", ["a.zarr", "a.hdf5"])
+def test_an_expert_that_fails_at_once_leaves_nothing_in_the_way(name: str, tmp_path: Path) -> None:
+    def without_opengl(seed: int) -> Demonstration:
+        raise OSError("MuJoCo cannot draw")
+
+    with pytest.raises(OSError, match="cannot draw"):
+        generate(without_opengl, tmp_path / name, n_episodes=2, workers=1)
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

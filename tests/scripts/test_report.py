@@ -17,7 +17,7 @@ from diffusion_policy.scripts.evaluate import evaluate
 from diffusion_policy.scripts.report.charts import Line, histogram, line_chart, number, ranked_dots, ticks
 from diffusion_policy.scripts.report.episodes import extremes
 from diffusion_policy.scripts.report.evaluation_report import write_evaluation_report
-from diffusion_policy.scripts.report.make_report import make_report, report_training
+from diffusion_policy.scripts.report.make_report import make_report, report_evaluation, report_training
 from diffusion_policy.scripts.report.training_report import write_training_report
 from diffusion_policy.workspace.train_workspace import LAST_ROLLOUT
 from tests.scripts import circling
@@ -73,6 +73,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def evaluation(run: Path) -> Path:
     output = run.parent / "evaluation"
     evaluate(run, output, seeds=range(100_000, 100_005), device="cpu", controls=parse_controls("all"))
+    report_evaluation(output, device="cpu")
     return output
 
 
@@ -203,7 +204,7 @@ def test_a_report_without_demonstrations_keeps_the_rest(
 @pytest.mark.sim
 def test_an_evaluation_that_is_replaced_leaves_nothing(run: Path, evaluation: Path, tmp_path: Path) -> None:
     output = shutil.copytree(evaluation, tmp_path / "evaluation")
-    evaluate(run, output, seeds=range(7, 9), device="cpu", overwrite=True, report=False, n_videos=1)
+    evaluate(run, output, seeds=range(7, 9), device="cpu", overwrite=True, n_videos=1)
     left = sorted(path.name for path in output.rglob("*") if path.is_file())
     assert left == ["7.mp4", "config.yaml", "episodes.json", "eval_log.json"]
 

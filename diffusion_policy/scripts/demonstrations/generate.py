@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from diffusion_policy.common.atomic_write import make_writable
 from diffusion_policy.common.replay_buffer import ReplayBuffer
 from diffusion_policy.common.statistics import bootstrap_mean_interval, wilson_interval
 from diffusion_policy.dataset.episode_files import format_for_writing, save_episodes
@@ -150,8 +151,8 @@ def _record(
     meta: Mapping[str, np.ndarray],
 ) -> GenerationReport:
     """Record into a new directory."""
-    buffer = ReplayBuffer.create_empty_zarr(path)
-    buffer.update_meta(dict(meta))
+    make_writable(path.parent)
+    buffer: ReplayBuffer | None = None  # none before there is an episode
     tried: list[Demonstration] = []
     recorded: list[Demonstration] = []
     progress = tqdm(total=n_episodes, unit="episode", desc="demonstrations")
@@ -160,6 +161,9 @@ def _record(
             tried.append(next(demonstrations))
             if tried[-1].success or keep_failures:
                 recorded.append(tried[-1])
+                if buffer is None:
+                    buffer = ReplayBuffer.create_empty_zarr(path)
+                    buffer.update_meta(dict(meta))
                 _add(buffer, recorded)
                 progress.update()
     return GenerationReport.of(tried, len(recorded))

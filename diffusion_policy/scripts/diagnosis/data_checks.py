@@ -93,6 +93,7 @@ def check_normalizer(recordings: Recordings, policy: BasePolicy) -> Check:
     rows: list[tuple[str, str, str]] = []
     verdicts: list[Verdict] = ["ok"]
     n_dims = 0
+    n_training = sum(len(episode["action"]) for episode in recordings.training)
     for key in (*recordings.low_dim_keys, "action"):
         if key == "action":
             raw = np.concatenate([learned_actions(episode, policy) for episode in recordings.all])  # (N, Da)
@@ -100,7 +101,8 @@ def check_normalizer(recordings: Recordings, policy: BasePolicy) -> Check:
             raw = np.concatenate([features(episode["obs"][key]) for episode in recordings.all])  # (N, D)
         normalised = _normalised(policy, key, raw)
         for dim in range(raw.shape[1]):
-            found = _dimension_faults(raw[:, dim], normalised[:, dim], clips and key == "action")
+            is_clipped = clips and key == "action"
+            found = _dimension_faults(raw[:, dim], normalised[:, dim], n_training, is_clipped)
             rows += [(f"{key}[{dim}]", verdict, text) for verdict, text in found]
             verdicts += [verdict for verdict, _ in found]
         n_dims += raw.shape[1]
@@ -110,8 +112,8 @@ def check_normalizer(recordings: Recordings, policy: BasePolicy) -> Check:
     advice = "Every dimension fills its range, without outliers."
     if verdict != "ok":
         advice = (
-            "See the table: leave dead dimensions out of shape_meta, mend outliers and units in the data, and "
-            "fit the normaliser to the data that are trained on."
+            "See the table: leave dead dimensions out of shape_meta, mend outliers and units in the data, "
+            "record more where training episodes are few, and fit the normaliser to the data that are trained on."
         )
     tables = (Table("Odd dimensions", ("dimension", "verdict", "what"), tuple(rows)),) if rows else ()
     return Check("normalizer", "Normaliser", verdict, figure, advice, tables)
@@ -126,8 +128,10 @@ def _normalised(policy: BasePolicy, key: str, raw: Array) -> Array:
     return rows.reshape(raw.shape).cpu().numpy().astype(np.float64)
 
 
-def _dimension_faults(raw: Array, normalised: Array, is_clipped: bool) -> list[tuple[Verdict, str]]:
-    """What is odd about one dimension, (N,) before and after normalisation."""
+def _dimension_faults(
+    raw: Array, normalised: Array, n_training: int, is_clipped: bool
+) -> list[tuple[Verdict, str]]:
+    """What is odd about one dimension, (N,) before and after normalisation, the training episodes first."""
     extent = float(np.ptp(raw))
     if extent < CONSTANT_RANGE:
         return [("look", f"constant at {raw[0]:.4g}: it tells nothing")]
@@ -136,8 +140,15 @@ def _dimension_faults(raw: Array, normalised: Array, is_clipped: bool) -> list[t
     if scale > EXPLODING_SCALE:
         faults.append(("look", f"scaled by {scale:.0f}: its range is only {extent:.2g}; noise is blown up"))
     largest = float(np.abs(normalised).max())
-    outside = float((np.abs(normalised) > OUTSIDE).mean())
-    if is_clipped and outside > 0:
+    is_outside = np.abs(normalised) > OUTSIDE
+    outside = float(is_outside.mean())
+    if is_clipped and outside > 0 and not is_outside[:n_training].any():
+        text = (
+            f"{is_outside[n_training:].mean():.1%} of the held-out values lie beyond those of the training episodes: "
+            "these are too few to cover what happens, and clip_sample cuts predictions there"
+        )
+        faults.append(("look", text))
+    elif is_clipped and outside > 0:
         text = f"{outside:.1%} of the values lie outside [-1, 1], where clip_sample cuts the predictions"
         faults.append((graded(outside, look=0, bad=0.001), text))
     elif largest > 5:

@@ -16,7 +16,7 @@ from diffusion_policy.policy.base_policy import BasePolicy
 from diffusion_policy.policy.load_policy import load_policy
 from diffusion_policy.scripts.best_effort import best_effort
 from diffusion_policy.scripts.diagnosis.diagnose import diagnose
-from diffusion_policy.scripts.report.episodes import RECORDED_AGAIN, extremes, read_episodes
+from diffusion_policy.scripts.report.episodes import EPISODES, RECORDED_AGAIN, extremes, read_episodes
 from diffusion_policy.scripts.report.evaluation_report import LOG, read_log, write_evaluation_report
 from diffusion_policy.scripts.report.page import DIAGNOSIS
 from diffusion_policy.scripts.report.training_report import LOG as TRAINING_LOG
@@ -83,17 +83,25 @@ def _record_run(result: RolloutResult, folder: Path, trusted_targets: Sequence[s
     record_extremes(result, policy, runner_config, folder, trusted_targets)
 
 
-def report_evaluation(
-    result: RolloutResult,
-    policy: BasePolicy,
-    runner_config: Mapping[str, Any],
-    output_dir: Path,
-    trusted_targets: Sequence[str],
-    device: str,
-) -> None:
-    """Make the report of an evaluation that was just written to `output_dir`, with videos."""
-    best_effort("videos", lambda: record_extremes(result, policy, runner_config, output_dir, trusted_targets))
-    log.info("report: %s", make_report(output_dir, trusted_targets, device))
+def report_evaluation(folder: Path | str, trusted_targets: Sequence[str] = (), device: str = "auto") -> None:
+    """Make the report of an evaluation, with videos of its best, median and worst episode."""
+    folder = Path(folder)
+    log.info("making the report: the best, median and worst episode are filmed")
+    best_effort("videos", lambda: _record_evaluation(folder, trusted_targets, device))
+    log.info("report: %s", make_report(folder, trusted_targets, device))
+
+
+def _record_evaluation(folder: Path, trusted_targets: Sequence[str], device: str) -> None:
+    made_of, result = read_log(folder), RolloutResult.read(folder / EPISODES)
+    policy = load_policy(
+        made_of["checkpoint"],
+        device,
+        sampler=made_of["sampler"],
+        steps=made_of["steps"],
+        overrides=made_of["overrides"],
+        trusted_targets=trusted_targets,
+    )
+    record_extremes(result, policy, made_of["env_runner"], folder, trusted_targets)
 
 
 def record_extremes(
@@ -112,7 +120,7 @@ def record_extremes(
     if not missing:
         return
     runner = instantiate(runner_config, trusted_targets, seeds=missing, n_videos=len(missing))
-    recorded = runner.run(policy, output_dir, progress=False)
+    recorded = runner.run(policy, output_dir)
     atomic_write_text(output_dir / RECORDED_AGAIN, recorded.to_json())
 
 
