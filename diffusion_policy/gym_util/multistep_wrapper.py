@@ -22,6 +22,10 @@ class MultiStepWrapper(gymnasium.Wrapper):
 
     Reward: the greatest reward of the episode so far, not of the chunk.
 
+    Images take most of the time of a simulator that draws them, and of a chunk only the last To are seen. An
+    environment that has an attribute `draws_images` is told so: while it is false, its images may be anything of
+    their shape. They are in no stack, but where an episode ends within a chunk, when no policy looks any more.
+
     Args:
         env: environment whose observations are arrays or dicts of arrays.
         n_obs_steps: To, number of observations in a stack.
@@ -53,6 +57,7 @@ class MultiStepWrapper(gymnasium.Wrapper):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         """Start an episode; the arguments are the environment's."""
+        self._draw_images(True)
         observation, info = self.env.reset(seed=seed, options=options)
         self._observations.extend([observation] * self._n_obs_steps)
         self._step_count = 0
@@ -82,7 +87,8 @@ class MultiStepWrapper(gymnasium.Wrapper):
         if not self._running:
             raise gymnasium.error.ResetNeeded("no episode is running; call reset() first")
         rewards: list[float] = []
-        for action in chunk:
+        for i, action in enumerate(chunk):
+            self._draw_images(len(chunk) - i <= self._n_obs_steps)
             observation, reward, terminated, truncated, info = self.env.step(action)
             self._observations.append(observation)
             rewards.append(float(reward))
@@ -93,6 +99,10 @@ class MultiStepWrapper(gymnasium.Wrapper):
                 break
         self._max_reward = max(self._max_reward, *rewards)
         return self._stacked(), self._max_reward, terminated, truncated, {**info, "rewards": rewards}
+
+    def _draw_images(self, are_seen: bool) -> None:
+        if hasattr(self.unwrapped, "draws_images"):
+            self.unwrapped.draws_images = are_seen
 
     def _stacked(self) -> Observation:
         first = self._observations[0]

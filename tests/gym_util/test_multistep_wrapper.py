@@ -41,6 +41,22 @@ def test_dict_observations():
     assert env.action_space.shape == (2, 2)
 
 
+@pytest.mark.parametrize("n_obs_steps", [1, 2, 5])
+def test_only_images_that_are_seen_are_drawn(n_obs_steps):
+    env = MultiStepWrapper(CountingEnv(observe_dict=True), n_obs_steps, n_action_steps=4)
+    env.reset()
+    drawn = []
+    inner_step = env.env.step
+    env.env.step = lambda action: drawn.append(env.unwrapped.draws_images) or inner_step(action)
+    for n in (4, 1, 3):
+        observation, *_ = env.step(np.zeros((n, 2)))
+        np.testing.assert_array_equal(observation["picture"][:, 0, 0, 0], observation["count"][:, 0])
+    assert drawn == [left <= n_obs_steps for n in (4, 1, 3) for left in range(n, 0, -1)]
+    env.step(chunk(-1, 0, 0, 0))
+    observation, _ = env.reset()
+    assert not observation["picture"].any()  # drawn: the first count is 0
+
+
 @settings(deadline=None)
 @given(st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=4), min_size=1, max_size=5))
 def test_reward_is_the_greatest_of_the_episode(chunks):

@@ -22,6 +22,7 @@ class CountingEnv(gymnasium.Env):
         self.size = size
         self.count = 0
         self.closed = False
+        self.draws_images = True
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         super().reset(seed=seed)
@@ -42,4 +43,7 @@ class CountingEnv(gymnasium.Env):
         count = np.array([self.count], np.float64)
         if not self.observe_dict:
             return count
-        return {"count": count, "picture": np.full((3, 4, 4), self.count, np.uint8)}
+        return {
+            "count": count,
+            "picture": np.full((3, 4, 4), self.count if self.draws_images else 255, np.uint8),
+        }

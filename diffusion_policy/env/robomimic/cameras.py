@@ -19,7 +19,7 @@ class Cameras:
         fast: without shadows and multisampling; images then differ from recorded ones.
 
     Raises:
-        RuntimeError: when the first image is drawn, there is no OpenGL; says what to install.
+        OSError: when the first image is drawn, there is no OpenGL; says what to install.
     """
 
     def __init__(self, model: Any, data: Any, fast: bool) -> None:

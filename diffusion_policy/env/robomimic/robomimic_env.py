@@ -33,16 +33,17 @@ class RobomimicEnv(gymnasium.Env):
     Reward: 1 where the task is done, else 0; the episode terminates then. It is never truncated here, and may be
     stepped after its end.
 
-    Info: `is_success`, and `state`, the flat MuJoCo state.
+    Info: `is_success`, and `state`, the flat MuJoCo state. While the attribute `draws_images` is false, observed
+    images are black: for steps that nobody looks at.
 
     What is drawn once with the model, the size of Lift's cube (4 to 4.4 cm), is the same in all episodes.
 
     Args:
-        env_name: the task, by robosuite's name.
+        env_name: the task, by robosuite's name; other tasks of robosuite than robomimic's work too.
         shape_meta: as of the dataset: `obs`, whose keys of type `rgb` are images, and `action`.
         abs_action: whether actions are poses.
         env_args: an HDF5 file of robomimic's, recorded in an environment like which this is to be; None takes that
-            of the published human demonstrations.
+            of the published human demonstrations; of other tasks, one Panda.
         render_camera: camera of `render`.
         render_size: height and width of `render`'s images, in pixels.
         fast_rendering: draw without shadows and multisampling, which is faster on a CPU; images then differ from
@@ -77,6 +78,7 @@ class RobomimicEnv(gymnasium.Env):
         self.render_camera = render_camera
         self.render_size = render_size
         self.render_mode = render_mode
+        self.draws_images = True
         self._fast_rendering = fast_rendering
         self._shapes = {key: tuple(meta["shape"]) for key, meta in shape_meta["obs"].items()}
         self._cameras: Cameras | None = None
@@ -157,6 +159,8 @@ class RobomimicEnv(gymnasium.Env):
     def _value(self, key: str, values: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float32]:
         if not key.endswith(IMAGE_SUFFIX):
             return values[key].astype(np.float32)
+        if not self.draws_images:
+            return np.zeros(self._shapes[key], np.float32)
         _, height, width = self._shapes[key]
         image = self._image(key.removesuffix(IMAGE_SUFFIX), height, width)
         return np.divide(image.transpose(2, 0, 1), 255, dtype=np.float32)  # (3, H, W)
@@ -234,9 +238,8 @@ class RobomimicEnv(gymnasium.Env):
 
 
 def _env_args(env_name: str, path: str | PathLike[str] | None) -> dict[str, Any]:
-    default = default_env_args(env_name)
     if path is None:
-        return default
+        return default_env_args(env_name)
     env_args = read_env_args(path)
     if env_args.get("env_name") != env_name:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ NOT_OF_PHYSICS = ("camera_", "render_", "horizon", "renderer_config")
 
 
 class Simulation:
-    """One of robomimic's tasks in robosuite.
+    """A task of robosuite, robomimic's among them.
 
     Args:
         env_args: as in robomimic's files: `env_name`, and `env_kwargs` with what shapes the simulation.
@@ -42,12 +43,13 @@ class Simulation:
 
     Raises:
         ImportError: robosuite is not installed; says how to.
-        ValueError: a controller of `env_args` is not one of robomimic's; see `composite_configs`.
+        ValueError: robosuite has no such environment, or a controller of `env_args` is not one of robomimic's; see
+            `composite_configs`.
     """
 
     def __init__(self, env_args: Mapping[str, Any], absolute: bool) -> None:
         robosuite = import_robosuite()
-        task = robosuite.environments.base.REGISTERED_ENVS[env_args["env_name"]]
+        task = _task(robosuite, env_args["env_name"])
         self._env = task(**_robosuite_arguments(task, env_args, absolute))
         self._env._observables = {name: self._env._observables[name] for name in _published_order(self._env)}
         self.n_arms = len(self._env.robots)
@@ -179,6 +181,13 @@ class Simulation:
             )
         self._env.sim.set_state_from_flattened(values)
         self._env.sim.forward()
+
+
+def _task(robosuite: ModuleType, env_name: str) -> type:
+    tasks = robosuite.environments.base.REGISTERED_ENVS
+    if env_name not in tasks:
+        raise ValueError(f"env_name is {env_name!r}; expected one of {', '.join(sorted(tasks))}")
+    return tasks[env_name]
 
 
 def _published_order(env: Any) -> list[str]:

@@ -182,7 +182,9 @@ def _init(options: argparse.Namespace) -> None:
 def _add_generate(commands: Any) -> None:
     parser = _add(commands, "generate", _generate, "make demonstrations with a scripted expert")
     parser.add_argument("task", choices=["pusht", "lift", "square"], help="the last two are robomimic's")
-    parser.add_argument("output", help="zarr directory to make, or a file ending in .zarr.zip, .hdf5 or .npz")
+    parser.add_argument(
+        "output", help="to make, by its ending: .zarr, .zarr.zip, .hdf5 (as robomimic's) or .npz"
+    )
     parser.add_argument(
         "--image_size", type=int, help="of lift and square: also record two cameras, in pixels"
     )

@@ -6,6 +6,7 @@ import diffusion_policy.env  # noqa: F401, registers the environment
 from diffusion_policy.env.pusht.pusht_env import PushTEnv
 from diffusion_policy.env.pusht.pusht_image_env import PushTImageEnv
 from diffusion_policy.env.pusht.renderer import render_states
+from diffusion_policy.gym_util.multistep_wrapper import MultiStepWrapper
 
 from .replay import Demonstrations
 
@@ -77,3 +78,14 @@ def test_states_of_another_shape():
 def test_an_agent_far_outside_is_not_drawn():
     image = render_states(np.array([[1e30, -1e30, 256, 256, 0.0]]))
     np.testing.assert_array_equal(image, render_states(np.array([[-900.0, 900, 256, 256, 0]])))
+
+
+def test_what_a_policy_sees_does_not_depend_on_what_is_left_undrawn():
+    env, chunked = PushTImageEnv(), MultiStepWrapper(PushTImageEnv(), n_obs_steps=2, n_action_steps=8)
+    env.reset(seed=3)
+    chunked.reset(seed=3)
+    for chunk in np.random.default_rng(0).uniform(0, 512, (3, 8, 2)):
+        observations = [env.step(action)[0] for action in chunk]
+        seen, *_ = chunked.step(chunk)
+        for key, values in seen.items():
+            np.testing.assert_array_equal(values, [step[key] for step in observations[-2:]])
