@@ -100,7 +100,8 @@ def eval_main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", help="START:STOP; default: the 500 test seeds 100000:100500")
     parser.add_argument("--n_videos", type=int, default=0, help="record the first N episodes")
     parser.add_argument(
-        "--controls", help="also roll out zero,random,nearest_neighbor or all, on the same seeds"
+        "--controls",
+        help="also roll out, on the same seeds: zero,random,nearest_neighbor,nearest_feature (of images) or all",
     )
     parser.add_argument(
         "--no-report", action="store_true", help="no videos of extremes, diagnosis, report.html"

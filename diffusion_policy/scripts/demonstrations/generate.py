@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from diffusion_policy.common.atomic_write import make_writable
 from diffusion_policy.common.replay_buffer import ReplayBuffer
 from diffusion_policy.common.statistics import bootstrap_mean_interval, wilson_interval
 from diffusion_policy.dataset.episode_files import format_for_writing, save_episodes
@@ -151,21 +150,22 @@ def _record(
     meta: Mapping[str, np.ndarray],
 ) -> GenerationReport:
     """Record into a new directory."""
-    make_writable(path.parent)
-    buffer: ReplayBuffer | None = None  # none before there is an episode
+    buffer = ReplayBuffer.create_empty_zarr(path)
+    buffer.update_meta(dict(meta))
     tried: list[Demonstration] = []
     recorded: list[Demonstration] = []
     progress = tqdm(total=n_episodes, unit="episode", desc="demonstrations")
-    with progress, closing(_demonstrations(demonstrate, first_seed, workers)) as demonstrations:
-        while len(recorded) < n_episodes:
-            tried.append(next(demonstrations))
-            if tried[-1].success or keep_failures:
-                recorded.append(tried[-1])
-                if buffer is None:
-                    buffer = ReplayBuffer.create_empty_zarr(path)
-                    buffer.update_meta(dict(meta))
-                _add(buffer, recorded)
-                progress.update()
+    try:
+        with progress, closing(_demonstrations(demonstrate, first_seed, workers)) as demonstrations:
+            while len(recorded) < n_episodes:
+                tried.append(next(demonstrations))
+                if tried[-1].success or keep_failures:
+                    recorded.append(tried[-1])
+                    _add(buffer, recorded)
+                    progress.update()
+    finally:
+        if buffer.n_episodes == 0:  # nothing that would stand in the way of another try
+            shutil.rmtree(path)
     return GenerationReport.of(tried, len(recorded))
 
 

@@ -25,6 +25,10 @@ evaluate() { # NAME [option...]: the latest checkpoint on 100 test seeds, into $
   }
 }
 
+controls_of() { # KIND: the recorded poses, repeated
+  if [ "$1" = absolute ]; then echo "--controls nearest_neighbor"; fi
+}
+
 generate() { # TASK EPISODES [option...]: demonstrations of the scripted expert, and their absolute actions
   local task=$1 n=$2 images=${3:-}
   local file="$OUT/data/${task}_scripted${images:+_images}.hdf5"; shift 2
@@ -56,7 +60,7 @@ lift() { # recorded changes of the pose (delta), and poses in three representati
     evaluate "lift_${data}_recorded" --controls all
     for kind in absolute relative delta; do
       train "lift_${data}_$kind" task=lift_lowdim_abs task.dataset.path="$OUT/data/lift_${data}_abs.hdf5" task.action_repr.kind=$kind
-      evaluate "lift_${data}_$kind"
+      evaluate "lift_${data}_$kind" $(controls_of $kind)
     done
   done
 }
@@ -68,7 +72,7 @@ square() {
   evaluate square_scripted_recorded --controls all
   for kind in absolute relative; do
     train "square_scripted_$kind" task=square_lowdim_abs task.dataset.path="$OUT/data/square_scripted_abs.hdf5" task.action_repr.kind=$kind
-    evaluate "square_scripted_$kind"
+    evaluate "square_scripted_$kind" $(controls_of $kind)
   done
 }
 
