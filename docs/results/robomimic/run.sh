@@ -74,12 +74,14 @@ square() {
     train "square_scripted_$kind" task=square_lowdim_abs task.dataset.path="$OUT/data/square_scripted_abs.hdf5" task.action_repr.kind=$kind
     evaluate "square_scripted_$kind" $(controls_of $kind)
   done
+  train square_scripted_absolute_long task=square_lowdim_abs task.dataset.path="$OUT/data/square_scripted_abs.hdf5" training.num_epochs=60
+  evaluate square_scripted_absolute_long
 }
 
 images() {
   generate lift 100 --image_size 84
   train lift_images task=lift_image recipe=small_image training.num_epochs=20 task.dataset.path="$OUT/data/lift_scripted_images.hdf5"
-  evaluate lift_images
+  evaluate lift_images --controls nearest_feature
 }
 
 mkdir -p "$OUT/data"
