@@ -60,6 +60,6 @@ def _unknown_key(error: BaseException) -> str | None:
     where = str(getattr(error, "full_key", key)).removesuffix(key).removesuffix(".") or "the configuration"
     return (
         f"there is no {key!r} in {where}"
-        + (f"; did you mean {alike[0]}?" if alike else "")
-        + f" It has {', '.join(there)}. A + before its name would add it, which only helps what asks for it"
+        + (f"; did you mean {alike[0]}?" if alike else ".")
+        + f" It has {', '.join(there)}. (Written with a + before it, it would be added, for what takes it.)"
     )
