@@ -50,7 +50,7 @@ def _train(config: DictConfig) -> None:
         _refuse_choices_without_effect(config)
         train(OmegaConf.to_container(config, resolve=True), output_dir)  # type: ignore[arg-type]
         if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun started, one reports
-            _report_training(output_dir, config)
+            _report(output_dir, list(config.trusted_targets), config.training.device)
 
     report_user_errors(
         run, f"to continue from the latest checkpoint, repeat it with hydra.run.dir={output_dir}"
@@ -72,13 +72,14 @@ def _refuse_choices_without_effect(config: DictConfig) -> None:
             )
 
 
-def _report_training(output_dir: str, config: DictConfig) -> None:
+def _report(folder: str, trusted_targets: Sequence[str], device: str) -> None:
+    """Of the run or evaluation that just ended."""
     from diffusion_policy.scripts.best_effort import best_effort
 
     def make() -> None:
-        from diffusion_policy.scripts.report.make_report import report_training
+        from diffusion_policy.scripts.report.make_report import report_with_videos
 
-        report_training(output_dir, list(config.trusted_targets), config.training.device)
+        report_with_videos(folder, trusted_targets, device)
 
     best_effort("report", make)
 
@@ -141,20 +142,9 @@ def eval_main(arguments: Sequence[str] | None = None) -> None:
             + (", media/" * (options.n_videos > 0))
         )
         if not options.no_report:
-            _report_evaluation(options.output_dir, options.trust_target, options.device)
+            _report(options.output_dir, options.trust_target, options.device)
 
     report_user_errors(run)
-
-
-def _report_evaluation(output_dir: str, trusted_targets: Sequence[str], device: str) -> None:
-    from diffusion_policy.scripts.best_effort import best_effort
-
-    def make() -> None:
-        from diffusion_policy.scripts.report.make_report import report_evaluation
-
-        report_evaluation(output_dir, trusted_targets, device)
-
-    best_effort("report", make)
 
 
 def compare_main() -> None:

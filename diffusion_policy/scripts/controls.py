@@ -16,10 +16,9 @@ from diffusion_policy.policy.control_policies import (
 )
 from diffusion_policy.policy.nearest_feature_policy import NearestFeaturePolicy
 from diffusion_policy.scripts.comparison.methods import difference_table, method_of
+from diffusion_policy.scripts.evaluation_files import CONTROLS as CONTROLS_FOLDER
 
 log = logging.getLogger(__name__)
-
-FOLDER = "controls"
 
 
 def _alike(control: Callable[..., ControlPolicy]) -> Callable[[BasePolicy], ControlPolicy]:
@@ -72,12 +71,12 @@ def roll_out_controls(
         control.fit(dataset)
         log.info("control %s", name)
         result = runner.run(control.to(policy.device))
-        atomic_write_text(output_dir / FOLDER / f"{name}.json", result.to_json())
+        atomic_write_text(output_dir / CONTROLS_FOLDER / f"{name}.json", result.to_json())
 
 
 def read_controls(output_dir: Path) -> dict[str, RolloutResult]:
     """The controls that were rolled out beside an evaluation, by name."""
-    paths = sorted((output_dir / FOLDER).glob("*.json"))
+    paths = sorted((output_dir / CONTROLS_FOLDER).glob("*.json"))
     return {path.stem.replace("_", " "): RolloutResult.read(path) for path in paths}
 
 

@@ -16,10 +16,17 @@ from diffusion_policy.common.provenance import provenance
 from diffusion_policy.env_runner.report import RolloutResult
 from diffusion_policy.policy.load_policy import load_policy
 from diffusion_policy.policy.sampler_choice import chosen_sampler
-from diffusion_policy.scripts.controls import FOLDER as CONTROLS_FOLDER
 from diffusion_policy.scripts.controls import roll_out_controls
-
-EVAL_LOG = "eval_log.json"
+from diffusion_policy.scripts.evaluation_files import (
+    CONFIG,
+    CONTROLS,
+    DIAGNOSIS,
+    EPISODES,
+    EVAL_LOG,
+    MEDIA,
+    RECORDED_AGAIN,
+    REPORT,
+)
 
 
 def evaluate(
@@ -60,10 +67,7 @@ def evaluate(
     checkpoint = find_checkpoint(path)
     check_has_simulator(checkpoint)
     output_dir = Path(output_dir)
-    log_path = output_dir / EVAL_LOG
-    if log_path.exists() and not overwrite:
-        raise FileExistsError(f"{log_path} exists: choose another --output_dir, or add --overwrite")
-
+    is_replacing = _check_free(output_dir / EVAL_LOG, overwrite)
     _check_overrides(overrides)
     config = checkpoint.config(overrides, chosen_sampler(checkpoint, sampler, steps))
     policy = load_policy(
@@ -80,17 +84,12 @@ def evaluate(
     make_writable(output_dir)
     result = runner.run(policy, output_dir)
 
-    if log_path.exists():
+    if is_replacing:
         _remove_earlier(output_dir, result)
-    made_of = {
-        "checkpoint": str(checkpoint.path),
-        "sampler": sampler,
-        "steps": steps,
-        "overrides": list(overrides),
-        "env_runner": runner_config,
-    }
+    chosen = {"sampler": sampler, "steps": steps, "overrides": list(overrides), "env_runner": runner_config}
     how = {"n_envs": runner.n_envs, "provenance": provenance(policy.device)}
-    _write(output_dir, config, result, made_of | _summary(result) | how)
+    eval_log = {"checkpoint": str(checkpoint.path), **chosen, **_summary(result), **how}
+    _write(output_dir, config, result, eval_log)
 
     if dataset is not None:
         control_runner = instantiate(runner_config, trusted_targets, seeds=list(seeds))
@@ -98,10 +97,17 @@ def evaluate(
     return result
 
 
+def _check_free(log_path: Path, overwrite: bool) -> bool:
+    """Whether an evaluation is there already, which may be replaced."""
+    if log_path.exists() and not overwrite:
+        raise FileExistsError(f"{log_path} exists: choose another --output_dir, or add --overwrite")
+    return log_path.exists()
+
+
 def _write(output_dir: Path, config: dict[str, Any], result: RolloutResult, eval_log: dict[str, Any]) -> None:
     """Write an evaluation; `eval_log.json` comes last, so that where it is all is there."""
-    atomic_write_text(output_dir / "config.yaml", yaml.safe_dump(config, sort_keys=False))
-    atomic_write_text(output_dir / "episodes.json", result.to_json())
+    atomic_write_text(output_dir / CONFIG, yaml.safe_dump(config, sort_keys=False))
+    atomic_write_text(output_dir / EPISODES, result.to_json())
     atomic_write_text(output_dir / EVAL_LOG, json.dumps(eval_log, indent=2))
 
 
@@ -117,11 +123,11 @@ def _summary(result: RolloutResult) -> dict[str, Any]:
 
 def _remove_earlier(output_dir: Path, result: RolloutResult) -> None:
     """Remove what an evaluation that is replaced left and this one may not write again."""
-    for name in ("recorded_again.json", "diagnosis.json", "report.html"):
+    for name in (RECORDED_AGAIN, DIAGNOSIS, REPORT):
         (output_dir / name).unlink(missing_ok=True)
-    shutil.rmtree(output_dir / CONTROLS_FOLDER, ignore_errors=True)
+    shutil.rmtree(output_dir / CONTROLS, ignore_errors=True)
     recorded = {output_dir / episode.video for episode in result.episodes if episode.video is not None}
-    for video in set((output_dir / "media").glob("*.mp4")) - recorded:
+    for video in set((output_dir / MEDIA).glob("*.mp4")) - recorded:
         video.unlink()
 
 

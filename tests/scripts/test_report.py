@@ -17,7 +17,7 @@ from diffusion_policy.scripts.evaluate import evaluate
 from diffusion_policy.scripts.report.charts import Line, histogram, line_chart, number, ranked_dots, ticks
 from diffusion_policy.scripts.report.episodes import extremes
 from diffusion_policy.scripts.report.evaluation_report import write_evaluation_report
-from diffusion_policy.scripts.report.make_report import make_report, report_evaluation, report_training
+from diffusion_policy.scripts.report.make_report import make_report, report_with_videos
 from diffusion_policy.scripts.report.training_report import write_training_report
 from diffusion_policy.workspace.train_workspace import LAST_ROLLOUT
 from tests.scripts import circling
@@ -73,7 +73,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def evaluation(run: Path) -> Path:
     output = run.parent / "evaluation"
     evaluate(run, output, seeds=range(100_000, 100_005), device="cpu", controls=parse_controls("all"))
-    report_evaluation(output, device="cpu")
+    report_with_videos(output, device="cpu")
     return output
 
 
@@ -110,7 +110,7 @@ def test_a_run_that_keeps_its_episodes_shows_them(run: Path, tmp_path: Path) -> 
     folder = shutil.copytree(run, tmp_path / "run")
     result = RolloutResult((EpisodeResult(200_000, 0.2, 8), EpisodeResult(200_001, 0.4, 8)), 1.0)
     (folder / LAST_ROLLOUT).write_text(result.to_json())
-    report_training(folder, (), "cpu")
+    report_with_videos(folder, (), "cpu")
     page = read(folder / "report.html")
     assert page.n_videos == 3, "of two episodes, the median is the better one"
     assert (

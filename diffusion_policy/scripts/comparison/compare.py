@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from diffusion_policy.common.evaluation_seeds import SELECTION_SEEDS, parse_seeds
 from diffusion_policy.common.user_errors import report_user_errors
 from diffusion_policy.scripts.comparison.methods import (
-    EPISODES,
     MARGIN,
     Table,
     difference_table,
@@ -26,6 +25,7 @@ from diffusion_policy.scripts.comparison.methods import (
     score_table,
     split_name,
 )
+from diffusion_policy.scripts.evaluation_files import EPISODES
 
 if TYPE_CHECKING:
     from diffusion_policy.scripts.comparison.sequential import SequentialComparison

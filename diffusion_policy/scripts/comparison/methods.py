@@ -17,8 +17,8 @@ from diffusion_policy.common.statistics import (
     wilson_interval,
 )
 from diffusion_policy.env_runner.report import RolloutResult
+from diffusion_policy.scripts.evaluation_files import EPISODES, EVAL_LOG
 
-EPISODES = "episodes.json"
 CONDITIONS = (
     "env",
     "max_steps",
@@ -83,7 +83,7 @@ def _read_episodes(folder: Path) -> RolloutResult:
 
 def _read_conditions(folder: Path) -> dict[str, Any]:
     """From the log of an evaluation; what it does not say is not compared."""
-    path = folder / "eval_log.json"
+    path = folder / EVAL_LOG
     runner = read_json(path).get("env_runner", {}) if path.is_file() else {}
     return {name: runner[name] for name in CONDITIONS if name in runner}
 

@@ -15,8 +15,9 @@ from diffusion_policy.common.confidence_sequence import confidence_sequence
 from diffusion_policy.common.instantiate import instantiate
 from diffusion_policy.env_runner.report import RolloutResult
 from diffusion_policy.policy.load_policy import load_policy
-from diffusion_policy.scripts.comparison.methods import CONDITIONS, EPISODES, MARGIN
+from diffusion_policy.scripts.comparison.methods import CONDITIONS, MARGIN
 from diffusion_policy.scripts.evaluate import check_has_simulator
+from diffusion_policy.scripts.evaluation_files import EPISODES
 
 Metric = Literal["score", "success"]
 

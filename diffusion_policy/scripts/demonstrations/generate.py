@@ -151,11 +151,11 @@ def _record(
 ) -> GenerationReport:
     """Record into a new directory."""
     buffer = ReplayBuffer.create_empty_zarr(path)
-    buffer.update_meta(dict(meta))
     tried: list[Demonstration] = []
     recorded: list[Demonstration] = []
     progress = tqdm(total=n_episodes, unit="episode", desc="demonstrations")
     try:
+        buffer.update_meta(dict(meta))
         with progress, closing(_demonstrations(demonstrate, first_seed, workers)) as demonstrations:
             while len(recorded) < n_episodes:
                 tried.append(next(demonstrations))
@@ -165,7 +165,7 @@ def _record(
                     progress.update()
     finally:
         if buffer.n_episodes == 0:  # nothing that would stand in the way of another try
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
     return GenerationReport.of(tried, len(recorded))
 
 

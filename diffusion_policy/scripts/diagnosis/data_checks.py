@@ -100,8 +100,8 @@ def check_normalizer(recordings: Recordings, policy: BasePolicy) -> Check:
         else:
             raw = np.concatenate([features(episode["obs"][key]) for episode in recordings.all])  # (N, D)
         normalised = _normalised(policy, key, raw)
+        is_clipped = clips and key == "action"
         for dim in range(raw.shape[1]):
-            is_clipped = clips and key == "action"
             found = _dimension_faults(raw[:, dim], normalised[:, dim], n_training, is_clipped)
             rows += [(f"{key}[{dim}]", verdict, text) for verdict, text in found]
             verdicts += [verdict for verdict, _ in found]

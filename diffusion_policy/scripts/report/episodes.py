@@ -5,12 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_policy.env_runner.report import EpisodeResult, RolloutResult
+from diffusion_policy.scripts.evaluation_files import MEDIA, RECORDED_AGAIN
 from diffusion_policy.scripts.report.charts import histogram, ranked_dots
 from diffusion_policy.scripts.report.page import Chart, Grid, Page, Video, embedded_video
 
-EPISODES = "episodes.json"
-RECORDED_AGAIN = "recorded_again.json"  # the rollout that made the videos, where it is not the one reported
-MEDIA = "media"
 MAX_VIDEO_BYTES = 3_000_000  # of all videos: a page that opens slowly is not read
 SAME_SCORE = 0.005  # larger differences are said
 

@@ -9,9 +9,9 @@ from diffusion_policy.common.plain_data import read_json, read_yaml
 from diffusion_policy.common.statistics import Estimate, paired_bootstrap_interval
 from diffusion_policy.env_runner.report import RolloutResult
 from diffusion_policy.scripts.controls import read_controls
-from diffusion_policy.scripts.report.episodes import EPISODES, add_episodes
+from diffusion_policy.scripts.evaluation_files import CONFIG, EPISODES, EVAL_LOG
+from diffusion_policy.scripts.report.episodes import add_episodes
 from diffusion_policy.scripts.report.page import (
-    CONFIG,
     Figure,
     Grid,
     Page,
@@ -21,8 +21,6 @@ from diffusion_policy.scripts.report.page import (
     provenance_grid,
     write_page,
 )
-
-LOG = "eval_log.json"
 
 
 def write_evaluation_report(eval_dir: Path | str) -> Path:
@@ -38,7 +36,7 @@ def write_evaluation_report(eval_dir: Path | str) -> Path:
         FileNotFoundError: there is no evaluation in `eval_dir`.
     """
     folder = Path(eval_dir)
-    for name in (LOG, EPISODES):
+    for name in (EVAL_LOG, EPISODES):
         if not (folder / name).is_file():
             raise FileNotFoundError(
                 f"{folder / name} is missing: {folder} is not the folder of an evaluation; make one with eval.py"
@@ -63,10 +61,12 @@ def read_log(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: its log is damaged.
     """
-    log = read_json(folder / LOG)
+    log = read_json(folder / EVAL_LOG)
     absent = [name for name in ("checkpoint", "overrides", "provenance") if name not in log]
     if absent:
-        raise ValueError(f"{folder / LOG} does not say {', '.join(absent)}; evaluate the checkpoint again")
+        raise ValueError(
+            f"{folder / EVAL_LOG} does not say {', '.join(absent)}; evaluate the checkpoint again"
+        )
     return log
 
 

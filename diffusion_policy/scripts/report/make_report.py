@@ -16,9 +16,9 @@ from diffusion_policy.policy.base_policy import BasePolicy
 from diffusion_policy.policy.load_policy import load_policy
 from diffusion_policy.scripts.best_effort import best_effort
 from diffusion_policy.scripts.diagnosis.diagnose import diagnose
-from diffusion_policy.scripts.report.episodes import EPISODES, RECORDED_AGAIN, extremes, read_episodes
-from diffusion_policy.scripts.report.evaluation_report import LOG, read_log, write_evaluation_report
-from diffusion_policy.scripts.report.page import DIAGNOSIS
+from diffusion_policy.scripts.evaluation_files import DIAGNOSIS, EPISODES, EVAL_LOG, RECORDED_AGAIN
+from diffusion_policy.scripts.report.episodes import extremes, read_episodes
+from diffusion_policy.scripts.report.evaluation_report import read_log, write_evaluation_report
 from diffusion_policy.scripts.report.training_report import LOG as TRAINING_LOG
 from diffusion_policy.scripts.report.training_report import write_training_report
 from diffusion_policy.workspace.train_workspace import LAST_ROLLOUT
@@ -44,7 +44,7 @@ def make_report(folder: Path | str, trusted_targets: Sequence[str] = (), device:
         FileNotFoundError: `folder` holds neither.
     """
     folder = Path(folder)
-    if (folder / LOG).is_file():
+    if (folder / EVAL_LOG).is_file():
         record = read_log(folder)
         _diagnose_into(
             folder,
@@ -58,50 +58,46 @@ def make_report(folder: Path | str, trusted_targets: Sequence[str] = (), device:
         return write_evaluation_report(folder)
     if not (folder / TRAINING_LOG).is_file():
         raise FileNotFoundError(
-            f"nothing to report in {folder}: there is neither {LOG} nor {TRAINING_LOG}; give the folder that eval.py "
-            f"or train.py wrote"
+            f"nothing to report in {folder}: there is neither {EVAL_LOG} nor {TRAINING_LOG}; give the folder that "
+            "eval.py or train.py wrote"
         )
     _diagnose_into(folder, folder, trusted_targets, device)
     return write_training_report(folder)
 
 
-def report_training(folder: Path | str, trusted_targets: Sequence[str], device: str) -> None:
-    """Make the report of a run that just ended; with videos, if the run kept its last rollout's episodes."""
+def report_with_videos(folder: Path | str, trusted_targets: Sequence[str] = (), device: str = "auto") -> None:
+    """Make the report of a run or an evaluation that just ended, with videos of the best, median and worst episode.
+
+    Of a run there are videos only where it kept its last rollout's episodes.
+    """
     folder = Path(folder)
-    result = read_episodes(folder / LAST_ROLLOUT)
-    filmed = "" if result is None else ", and three rollouts are filmed"
-    log.info("making the report: the policy is asked about recorded episodes%s", filmed)
-    if result is not None:
-        best_effort("videos", lambda: _record_run(result, folder, trusted_targets, device))
+    log.info("making the report: the policy is asked about recorded episodes")
+    record = _record_evaluation if (folder / EVAL_LOG).is_file() else _record_run
+    best_effort("videos", lambda: record(folder, trusted_targets, device))
     log.info("report: %s", make_report(folder, trusted_targets, device))
 
 
-def _record_run(result: RolloutResult, folder: Path, trusted_targets: Sequence[str], device: str) -> None:
+def _record_run(folder: Path, trusted_targets: Sequence[str], device: str) -> None:
+    result = read_episodes(folder / LAST_ROLLOUT)
+    if result is None:
+        return
     checkpoint = find_checkpoint(folder)
     policy = load_policy(checkpoint.path, device, trusted_targets=trusted_targets)
-    runner_config = checkpoint.config()["task"]["env_runner"]
-    record_extremes(result, policy, runner_config, folder, trusted_targets)
-
-
-def report_evaluation(folder: Path | str, trusted_targets: Sequence[str] = (), device: str = "auto") -> None:
-    """Make the report of an evaluation, with videos of its best, median and worst episode."""
-    folder = Path(folder)
-    log.info("making the report: the best, median and worst episode are filmed")
-    best_effort("videos", lambda: _record_evaluation(folder, trusted_targets, device))
-    log.info("report: %s", make_report(folder, trusted_targets, device))
+    record_extremes(result, policy, checkpoint.config()["task"]["env_runner"], folder, trusted_targets)
 
 
 def _record_evaluation(folder: Path, trusted_targets: Sequence[str], device: str) -> None:
-    made_of, result = read_log(folder), RolloutResult.read(folder / EPISODES)
+    record = read_log(folder)
     policy = load_policy(
-        made_of["checkpoint"],
+        record["checkpoint"],
         device,
-        sampler=made_of["sampler"],
-        steps=made_of["steps"],
-        overrides=made_of["overrides"],
+        sampler=record.get("sampler"),
+        steps=record.get("steps"),
+        overrides=record["overrides"],
         trusted_targets=trusted_targets,
     )
-    record_extremes(result, policy, made_of["env_runner"], folder, trusted_targets)
+    result = RolloutResult.read(folder / EPISODES)
+    record_extremes(result, policy, record["env_runner"], folder, trusted_targets)
 
 
 def record_extremes(
@@ -119,6 +115,7 @@ def record_extremes(
     missing = list(dict.fromkeys(e.seed for e in extremes(result).values() if e.video is None))
     if not missing:
         return
+    log.info("filming the best, median and worst episode")
     runner = instantiate(runner_config, trusted_targets, seeds=missing, n_videos=len(missing))
     recorded = runner.run(policy, output_dir)
     atomic_write_text(output_dir / RECORDED_AGAIN, recorded.to_json())

@@ -16,12 +16,12 @@ import yaml
 
 from diffusion_policy.common.atomic_write import atomic_write_text
 from diffusion_policy.scripts.diagnosis.check import Diagnosis
+from diffusion_policy.scripts.evaluation_files import DIAGNOSIS, REPORT
 from diffusion_policy.scripts.report.charts import Markup
 
 # After the charts, whose import names the extra to install where jinja2 is missing.
 from jinja2 import Environment, StrictUndefined  # isort: skip
 
-REPORT, DIAGNOSIS, CONFIG = "report.html", "diagnosis.json", "config.yaml"
 TEMPLATE = "template.html"
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from diffusion_policy.common.checkpoint import Checkpoint, CheckpointStore, find_checkpoint
 from diffusion_policy.common.json_logger import read_json_log
 from diffusion_policy.common.plain_data import read_json, read_yaml
+from diffusion_policy.scripts.evaluation_files import CONFIG
 from diffusion_policy.scripts.report.charts import Line, line_chart, number
 from diffusion_policy.scripts.report.episodes import add_episodes, read_episodes
 from diffusion_policy.scripts.report.page import (
-    CONFIG,
     Chart,
     Figure,
     Grid,

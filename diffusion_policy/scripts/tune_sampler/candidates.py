@@ -60,9 +60,12 @@ def reference(schedule: ForwardProcess) -> Candidate:
 
 
 def candidates(
-    schedule: ForwardProcess, samplers: Sequence[str] = SAMPLERS, steps: Sequence[int] = STEPS
+    schedule: ForwardProcess,
+    samplers: Sequence[str] = SAMPLERS,
+    steps: Sequence[int] = STEPS,
+    own: Candidate | None = None,
 ) -> list[Candidate]:
-    """Every sampler with every number of steps that the schedule has.
+    """Every sampler with every number of steps that the schedule has, and the policy's own.
 
     Left out are the reference, and `ddim_trailing` with all steps, which is `ddim`.
 
@@ -85,7 +88,7 @@ def candidates(
             f"no sampler to measure: steps {list(steps)} of {','.join(samplers)} must include one of at most "
             f"{n_train}, the diffusion steps of the policy, other than the reference, {reference(schedule)}"
         )
-    return found
+    return found if own is None or own in (reference(schedule), *found) else [*found, own]
 
 
 def as_candidate(sampler: Any) -> Candidate | None:

@@ -12,10 +12,8 @@ from diffusion_policy.common.provenance import provenance
 from diffusion_policy.env_runner.env_runner import EnvRunner
 from diffusion_policy.env_runner.report import RolloutResult
 from diffusion_policy.policy.diffusion_policy import DiffusionPolicy
-from diffusion_policy.scripts.comparison.methods import EPISODES
+from diffusion_policy.scripts.evaluation_files import EPISODES, EVAL_LOG
 from diffusion_policy.scripts.tune_sampler.candidates import Candidate
-
-LOG = "eval_log.json"  # beside the episodes, as `eval.py` writes them: `diffusion-policy compare` reads both
 
 
 @dataclass(frozen=True)
@@ -48,16 +46,16 @@ class ClosedLoop:
             return earlier
         self.policy.sampler = candidate.build()
         result = self.runner.run(self.policy)
-        (folder / LOG).unlink(missing_ok=True)  # it may be of other episodes
+        (folder / EVAL_LOG).unlink(missing_ok=True)  # it may be of other episodes
         atomic_write_text(folder / EPISODES, result.to_json())
         log = made_of | {"provenance": provenance(self.policy.device)}
-        atomic_write_text(folder / LOG, json.dumps(log, indent=2))
+        atomic_write_text(folder / EVAL_LOG, json.dumps(log, indent=2))
         return result
 
     def _earlier(self, folder: Path, made_of: Mapping[str, Any]) -> RolloutResult | None:
-        if not (folder / LOG).is_file():
+        if not (folder / EVAL_LOG).is_file():
             return None
-        log = read_json(folder / LOG)
+        log = read_json(folder / EVAL_LOG)
         if any(log.get(name) != value for name, value in made_of.items()):
             return None
         result = RolloutResult.read(folder / EPISODES)

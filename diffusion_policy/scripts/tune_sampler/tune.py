@@ -93,7 +93,7 @@ def tune(
         load_policy(checkpoint.path, device, trusted_targets=trusted_targets), checkpoint
     )
     own = as_candidate(policy.sampler)
-    to_measure = _candidates(cast(ForwardProcess, policy.noise_schedule), samplers, steps, own)
+    to_measure = candidates(cast(ForwardProcess, policy.noise_schedule), samplers, steps, own)
     config = checkpoint.config(overrides)
     observations = Observations.of(
         _dataset(config["task"]["dataset"], trusted_targets), n_observations, policy.n_obs_steps
@@ -108,14 +108,6 @@ def tune(
     tuning = Tuning(checkpoint, policy.device, comparison, str(observations), n_samples, loop, own)
     write_tuning(tuning, overrides)
     return tuning
-
-
-def _candidates(
-    schedule: ForwardProcess, samplers: Sequence[str], steps: Sequence[int], own: Candidate | None
-) -> list[Candidate]:
-    """What is measured beside the reference: also the policy's own sampler."""
-    chosen = candidates(schedule, samplers, steps)
-    return chosen if own is None or own in (reference(schedule), *chosen) else [*chosen, own]
 
 
 def _measure(

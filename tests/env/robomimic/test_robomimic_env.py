@@ -245,6 +245,19 @@ def test_fast_rendering_differs_little():
     env.close()
 
 
+def test_images_that_are_not_drawn_change_nothing_else():
+    env = RobomimicEnv("Lift", shape_meta("Lift", agentview_image=(3, 16, 16)))
+    reached = []
+    for draws in (True, False):
+        env.reset(seed=0)
+        env.draws_images = draws
+        observation, *_, info = env.step(np.ones(7))
+        assert observation["agentview_image"].any() == draws
+        reached.append(info["state"])
+    np.testing.assert_array_equal(*reached)
+    env.close()
+
+
 def test_another_task_of_robosuite_needs_no_code():
     stack = {"obs": {"object": {"shape": [23]}, "robot0_eef_pos": {"shape": [3]}}, "action": {"shape": [7]}}
     env = RobomimicEnv("Stack", stack)
