@@ -29,6 +29,7 @@ for actions in $ACTIONS; do
     }
   done
 done
+shopt -s nullglob  # without the U-Net there are no controls
 for episodes in "$OUT"/eval/*/episodes.json "$OUT"/eval/*/controls/*.json; do
   echo "$episodes"
   $PYTHON -c 'import sys, pathlib; from diffusion_policy.env_runner.report import RolloutResult
